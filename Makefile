@@ -1,0 +1,36 @@
+# Everything happens in .venv; nothing outside the clone is touched.
+# DGL is installed where it has wheels (Python up to 3.11): see [project.optional-dependencies].
+
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo test lint bench stress clean
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=23"
+	$(BIN)/python -m pip install --quiet -e ".[dev,dgl]"
+	touch $@
+
+demo: setup
+	$(BIN)/deepnets-bench run --gnn mlp,gat --track digits --seeds 0 --steps 150 --evaluated 10 --data demo/data --out demo/results
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --override-ini addopts=-q
+
+stress: setup
+	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
+
+clean:
+	rm -rf .venv demo build dist *.egg-info

@@ -1,0 +1,65 @@
+"""The `deepnets-bench` command: gathers the commands and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from deepnets_bench import __version__
+from deepnets_bench.commands import data, gnn, leaderboard, run
+from deepnets_bench.errors import DeepNetsError
+
+app = typer.Typer(
+    name="deepnets-bench",
+    help="DeepNets-1M on your own machine, and a fair benchmark of graph neural networks on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for module in (data, run, gnn, leaderboard):
+    module.register(app)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"deepnets-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    ),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    if debug:
+        os.environ["DEEPNETS_BENCH_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Entry point. Exit code 0, 2 for bad input, 1 for work that failed, 130 for Ctrl-C."""
+    try:
+        app()
+    except DeepNetsError as error:
+        _leave(str(error), error.exit_code, error)
+    except KeyboardInterrupt as error:
+        _leave(str(error) or "Interrupted; finished work is kept.", 130, error)
+    except MemoryError as error:
+        _leave("Out of memory.", 1, error)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        _leave(f"{error.strerror or error}{place}.", 1, error)
+
+
+def _leave(sentence: str, code: int, error: BaseException) -> None:
+    if os.environ.get("DEEPNETS_BENCH_DEBUG"):
+        raise error
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,43 @@
+"""Errors that become one clear sentence and an exit code on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class DeepNetsError(Exception):
+    """Base of every error this package raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class RunFailed(DeepNetsError):
+    """Work that was well asked for could not be finished (exit code 1)."""
+
+
+class BadInput(DeepNetsError, ValueError):
+    """The caller gave something unusable: a value, a file, an option (exit code 2)."""
+
+    exit_code = 2
+
+
+class CorruptFile(BadInput):
+    """A file is truncated, foreign, altered, or of a version this package cannot read."""
+
+
+class UnknownName(BadInput):
+    """A name is not among the choices; the message lists them and the nearest one."""
+
+    def __init__(self, kind: str, query: str, choices: Iterable[str]) -> None:
+        self.kind, self.query, self.choices = kind, query, tuple(choices)
+        near = get_close_matches(query, self.choices, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        super().__init__(f"Unknown {kind} '{query}'.{hint} Choices: {', '.join(self.choices)}.")
+
+
+class MissingExtra(BadInput):
+    """An optional dependency is not installed; the message is the command that installs it."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs an optional dependency: pip install 'deepnets-bench[{extra}]'")
