@@ -1,0 +1,1 @@
+"""Graph hypernetworks: they predict the parameters of a network from its graph."""

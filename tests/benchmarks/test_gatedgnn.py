@@ -1,0 +1,50 @@
+"""Time of GatedGNN, forward and backward on one thread: compiled, level by level, and the oracle.
+
+Run with `pytest tests/benchmarks/test_gatedgnn.py --benchmark-only --benchmark-group-by=param:size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from deepnets_bench.ghn.gatedgnn import GatedGNN
+from tests.ghn import oracle
+
+DIM = 32
+IMPLEMENTATIONS = {"compiled": GatedGNN.forward, "by_level": GatedGNN.by_level, "oracle": oracle.gated}
+# name: (graphs, fewest nodes, most nodes); training graphs have 194 nodes on average
+BATCHES = {"1": (1, 194, 195), "8": (8, 130, 260), "32": (32, 130, 260), "8-deep": (8, 350, 700)}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("size", BATCHES)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_forward_and_backward(benchmark: BenchmarkFixture, implementation: str, size: str) -> None:
+    graphs, fewest, most = BATCHES[size]
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(fewest, most, graphs)
+    batch = oracle.make_batch([oracle.random_graph(rng, int(n)) for n in sizes])
+    torch.manual_seed(0)
+    gnn, x = GatedGNN(DIM), torch.randn(len(batch.batch), DIM)
+    run = IMPLEMENTATIONS[implementation]
+    benchmark.extra_info |= {"nodes": len(batch.batch), "virtual_edges": len(batch.distance)}
+    benchmark.pedantic(step, (run, gnn, x, batch), warmup_rounds=1, rounds=2 if run is oracle.gated else 10)
+
+
+def step(run: Callable[..., Tensor], gnn: GatedGNN, x: Tensor, batch: SimpleNamespace) -> None:
+    vars(batch).pop("_gated_schedule", None)  # a training step sees every batch once
+    run(gnn, x, batch).square().mean().backward()
