@@ -1,0 +1,36 @@
+"""GPS: message passing on edges and attention between all nodes of a graph, side by side in each layer."""
+
+from torch import Tensor, nn
+from torch_geometric.nn import GINEConv, GPSConv
+
+from deepnets_bench.gnn_adapters import EDGE_DIM
+
+
+class GPS(nn.Module):
+    """Sees dataflow edges in both directions with the direction of each; attention knows no edges."""
+
+    edges = "both"
+    source = "Rampášek et al., Recipe for a General, Powerful, Scalable Graph Transformer, 2022, eq. 1-4"
+
+    def __init__(self, dim: int, layers: int = 3, heads: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            # GPS brings its own residuals; its BatchNorm is replaced because it would mix graphs.
+            GPSConv(
+                dim,
+                GINEConv(_mlp(dim), edge_dim=EDGE_DIM),
+                heads=heads,
+                norm="layer_norm",
+                norm_kwargs={"mode": "node"},
+            )
+            for _ in range(layers)
+        )
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, edge_index, batch, edge_attr=edge_attr)
+        return x
+
+
+def _mlp(dim: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))

@@ -1,0 +1,20 @@
+"""GraphSAGE: a node beside the mean of its neighbours, on edges in both directions."""
+
+from torch import Tensor, nn
+from torch_geometric.nn import SAGEConv
+
+from deepnets_bench.gnn_layers import ResidualStack
+
+
+class GraphSAGE(nn.Module):
+    """Sees dataflow edges in both directions and cannot tell the two apart; all neighbours, none sampled."""
+
+    edges = "both"
+    source = "Hamilton et al., Inductive Representation Learning on Large Graphs, 2017, algorithm 1"
+
+    def __init__(self, dim: int, layers: int = 4) -> None:
+        super().__init__()
+        self.stack = ResidualStack(dim, layers, lambda: SAGEConv(dim, dim))
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.stack(x, lambda conv, h: conv(h, edge_index))

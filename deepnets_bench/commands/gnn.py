@@ -1,0 +1,105 @@
+"""`deepnets-bench gnn`: list the GNNs, check one against the contract, start a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="GNNs: list them, check one, start your own.", no_args_is_help=True)
+
+OptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--gnn-option", help="Option of the GNN as name=value; may be repeated."),
+]
+
+
+def register(app_: typer.Typer) -> None:
+    """Add the group `gnn` to the command line."""
+    app_.add_typer(app, name="gnn")
+
+
+@app.command("list")
+def list_() -> None:
+    """Every GNN that `--gnn` knows by name: its library, options, the edges it sees, its source."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deepnets_bench.gnn import EDGES, catalogue
+
+    specs, broken = catalogue()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("gnn", "library", "edges", "options", "source"):
+        table.add_column(heading, overflow="fold")
+    for spec in specs:
+        table.add_row(
+            spec.name,
+            f"{spec.backend} (not installed)" if spec.missing else spec.backend,
+            spec.edges,
+            " ".join(f"{key}={value}" for key, value in spec.options.items()),
+            spec.source,
+        )
+    console = Console()
+    console.print(table)
+    console.print()
+    for edges in dict.fromkeys(spec.edges for spec in specs):
+        console.print(f"edges {edges}: {EDGES[edges]}", highlight=False)
+    missing = sorted({str(spec.extra) for spec in specs if spec.missing})
+    for extra in missing:
+        console.print(f"To install {extra}: pip install 'deepnets-bench[{extra}]'", markup=False)
+    for name, reason in broken.items():
+        typer.echo(f"Warning: GNN '{name}' is skipped: {reason}", err=True)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A name, ./file.py:Class, or package.module:Class.")],
+    option: OptionsOption = None,
+    dim: Annotated[int, typer.Option(help="Node width.", min=1)] = 32,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:INDEX.")] = "cpu",
+) -> None:
+    """Try a GNN on small real graphs: shapes, invariances, gradients, determinism. Seconds."""
+    import torch
+
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.gnn import parse_options, resolve
+    from deepnets_bench.gnn_check import check as run_checks
+
+    try:
+        on = torch.device(device)
+    except RuntimeError:
+        raise BadInput(f"'{device}' is no device; give cpu, cuda or cuda:INDEX.") from None
+    if on.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput("No CUDA device is available here; use --device cpu.")
+    spec = resolve(name)
+    typer.echo(f"{spec.name}: library {spec.backend}, edges {spec.edges}")
+    results = run_checks(spec, dim, options=parse_options(option or ()), device=on)
+    for result in results:
+        typer.echo(f"  FAIL  {result.name}: {result.problem}" if result.problem else f"  ok    {result.name}")
+    failed = [result for result in results if result.problem]
+    if failed:
+        raise BadInput(f"GNN '{spec.name}' breaks the contract in {len(failed)} of {len(results)} checks.")
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(help="File to write, e.g. mine.py; must not exist.")],
+) -> None:
+    """Write a commented GNN that trains as it is."""
+    from importlib.resources import files
+
+    from deepnets_bench.errors import BadInput
+
+    if file.suffix != ".py":
+        raise BadInput(f"{file} must end in .py: a GNN is a Python file.")
+    text = files("deepnets_bench").joinpath("gnn_template.py").read_text(encoding="utf-8")
+    text = text.replace("./THIS_FILE.py", file.as_posix() if file.is_absolute() else f"./{file.as_posix()}")
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        raise BadInput(f"{file} exists already; nothing was written.") from None
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror}.") from error
+    typer.echo(f"Wrote {file}. Next: deepnets-bench gnn check {file}")
