@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import typer
 
@@ -40,8 +41,14 @@ def _options(
         os.environ["DEEPNETS_BENCH_DEBUG"] = "1"
 
 
+def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point. Exit code 0, 2 for bad input, 1 for work that failed, 130 for Ctrl-C."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # raised inside torch_geometric
+    warnings.showwarning = _show_warning
     try:
         app()
     except DeepNetsError as error:

@@ -52,7 +52,7 @@ class Network(nn.Module):
         if not program.valid:
             raise BadInput("The network has an empty output: no path leads from its input to its classifier.")
         self.program = program
-        self.steps = _unpack(program)
+        self.steps = unpack(program)
         for name, shape in program.param_shapes.items():
             owner, leaf = self._owner(name)
             owner.register_parameter(leaf, nn.Parameter(torch.empty(shape)))
@@ -217,7 +217,8 @@ def _concat(parts: list[Tensor | None]) -> Tensor:
     return torch.cat([torch.zeros_like(first) if part is None else part for part in parts], 1)
 
 
-def _unpack(program: Program) -> tuple[Step, ...]:
+def unpack(program: Program) -> tuple[Step, ...]:
+    """The live operations of a program, ready for `execute`: all that running predicted parameters needs."""
     table, args = program.table.tolist(), program.args.tolist()
     rows = program.live.nonzero()[0].tolist()
     inputs = {}

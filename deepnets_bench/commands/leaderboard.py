@@ -1,0 +1,193 @@
+"""`deepnets-bench leaderboard`: rankings and statistics computed from the result rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deepnets_bench.harness.tracks import Track
+    from deepnets_bench.leaderboard.aggregate import Board
+
+app = typer.Typer(help="Rankings and statistics of finished runs.", no_args_is_help=True)
+
+TrackOption = Annotated[str, typer.Option("--track", help="Track whose results are read.")]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option("--results", help="Results file; ./leaderboards/TRACK/results.csv when not given."),
+]
+VersionOption = Annotated[
+    int | None, typer.Option("--version", help="Track version; the newest if not given.")
+]
+SmokeOption = Annotated[bool, typer.Option("--smoke", help="Show the rows that are not comparable.")]
+
+
+def register(app_: typer.Typer) -> None:
+    """Add the group `leaderboard` to the command line."""
+    app_.add_typer(app, name="leaderboard")
+
+
+@app.command()
+def show(
+    track: TrackOption = "digits",
+    results: ResultsOption = None,
+    version: VersionOption = None,
+    smoke: SmokeOption = False,
+    sort: Annotated[str, typer.Option(help="A metric, or a split's name.")] = "average_rank",
+    cost: Annotated[bool, typer.Option(help="Also print parameters, times and memory.")] = True,
+    format_: Annotated[str, typer.Option("--format", help="auto, text, markdown or latex.")] = "auto",
+) -> None:
+    """Print the ranking of a track: mean over seeds ± std, and the gap to in-distribution on every split."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.leaderboard.aggregate import sort_entries
+    from deepnets_bench.leaderboard.reference import reference_tables
+    from deepnets_bench.leaderboard.report import FORMATS, cost_table, print_table, ranking_table
+
+    if format_ not in ("auto", *FORMATS):
+        raise UnknownName("format", format_, ("auto", *FORMATS))
+    board = _board(track, results, version, smoke)
+    board = replace(board, entries=tuple(sort_entries(board.entries, sort, board.splits)))
+    tables = [ranking_table(board, _track_label(track)), *([cost_table(board)] if cost else [])]
+    console = Console()
+    for table in [*tables, *reference_tables(track)]:
+        if format_ == "auto":
+            print_table(table, console)
+            console.print()
+        else:
+            typer.echo(FORMATS[format_](table))
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A method of the board, for example gat.")],
+    b: Annotated[str, typer.Argument(help="The method it is compared with.")],
+    track: TrackOption = "digits",
+    results: ResultsOption = None,
+    version: VersionOption = None,
+    smoke: SmokeOption = False,
+) -> None:
+    """Test whether method A differs from method B: paired over architectures, on every split."""
+    from rich.console import Console
+
+    from deepnets_bench.leaderboard import stats
+    from deepnets_bench.leaderboard.aggregate import find_entry
+    from deepnets_bench.leaderboard.report import comparison_table, print_table
+
+    board = _board(track, results, version, smoke)
+    first, second = find_entry(board, a), find_entry(board, b)
+    folder = _results_path(track, results).parent / "scores"
+    comparisons = stats.compare(stats.load_scores(first, folder), stats.load_scores(second, folder))
+    print_table(comparison_table(board, first, second, comparisons), Console())
+
+
+@app.command()
+def build(
+    track: TrackOption = "digits",
+    results: ResultsOption = None,
+    version: VersionOption = None,
+    smoke: SmokeOption = False,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="csv, markdown, latex.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write into; that of the results.")] = None,
+) -> None:
+    """Write the leaderboard as files beside the results: CSV and Markdown, or the formats given."""
+    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.leaderboard.build import FILES, gather
+    from deepnets_bench.leaderboard.files import writable, write_atomically
+
+    chosen = formats or ["csv", "markdown"]
+    for name in chosen:
+        if name not in FILES:
+            raise UnknownName("format", name, FILES)
+    board = _board(track, results, version, smoke)
+    folder = _results_path(track, results).parent
+    evidence = gather(board, folder / "scores")
+    target = out or folder
+    for name in chosen:
+        file_name, render = FILES[name]
+        with writable(target / file_name):
+            target.mkdir(parents=True, exist_ok=True)
+            write_atomically(target / file_name, render(board, evidence, _track_label(track)).encode())
+        typer.echo(f"wrote {target / file_name}")
+
+
+@app.command()
+def html(
+    track: TrackOption = "digits",
+    results: ResultsOption = None,
+    version: VersionOption = None,
+    smoke: SmokeOption = False,
+    out: Annotated[Path | None, typer.Option(help="Page to write; index.html beside the results.")] = None,
+) -> None:
+    """Write the leaderboard as one static page with charts; it needs no network and no server."""
+    from deepnets_bench.leaderboard.build import gather
+    from deepnets_bench.leaderboard.files import writable, write_atomically
+    from deepnets_bench.leaderboard.page import render
+
+    board = _board(track, results, version, smoke)
+    folder = _results_path(track, results).parent
+    target = out or folder / "index.html"
+    page = render(board, gather(board, folder / "scores"), folder, _track_label(track))
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, page.encode())
+    typer.echo(f"wrote {target}")
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="A results file; its scores/ folder lies beside it.")],
+    track: Annotated[str | None, typer.Option(help="Track to check against; that of the first row.")] = None,
+) -> None:
+    """List every fault of a results file: schema, protocol, completeness, and scores that do not add up."""
+    from deepnets_bench.errors import CorruptFile
+    from deepnets_bench.leaderboard.results import check_rows
+    from deepnets_bench.leaderboard.validate import Protocol
+    from deepnets_bench.leaderboard.validate import validate as find_faults
+
+    rows, _ = check_rows(file)
+    name = track or (rows[0][1].track if rows else None)
+    protocol = None
+    if found := _track(name):
+        counts = {split: rule.count for split, rule in found.evaluation.splits.items()}
+        protocol = Protocol(found.name, found.version, found.seeds, counts)
+    faults = find_faults(file, protocol)
+    for fault in faults:
+        typer.echo(f"{file}, {fault}")
+    if faults:
+        raise CorruptFile(f"{file} is not fit for a leaderboard: {len(faults)} faults, listed above.")
+    checked = f"track {protocol.track} v{protocol.version}" if protocol else "no track: protocol not checked"
+    typer.echo(f"{file}: {len(rows)} rows, no faults ({checked}).")
+
+
+def _board(track: str, results: Path | None, version: int | None, smoke: bool) -> Board:
+    from deepnets_bench.leaderboard.aggregate import select_board
+    from deepnets_bench.leaderboard.results import read_rows
+
+    return select_board(read_rows(_results_path(track, results)), track, version, smoke)
+
+
+def _results_path(track: str, results: Path | None) -> Path:
+    return results or Path("leaderboards") / track / "results.csv"
+
+
+def _track(name: str | None) -> Track | None:
+    """The protocol of a track we ship; None of any other."""
+    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.harness.tracks import load_track
+
+    try:
+        return load_track(name) if name else None
+    except UnknownName:
+        return None
+
+
+def _track_label(name: str) -> str | None:
+    """What the track says of all its numbers, e.g. "early training"."""
+    track = _track(name)
+    return track.label if track else None

@@ -1,0 +1,337 @@
+"""From result rows to a leaderboard: pure functions of the rows, no files and no printing.
+
+A board holds the rows of one track version, comparable or not, and never of two. A method is a GNN with its
+options. Accuracy is averaged over seeds with std ddof=1; rows that are not `ok` are listed, never averaged.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.leaderboard.results import ResultRow
+
+SPLITS = ("val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # the order of every table
+SELECTION_SPLIT = "val"  # checkpoints are chosen on it, so it never counts in a rank
+REFERENCE_SPLIT = "test"  # in distribution: the gap of every other split is measured from it
+
+_Key = TypeVar("_Key")
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity: sort order, header and arrow of every table derive from it.
+
+    `scale` turns the stored value into `unit`; `higher_is_better` is None where no direction is good.
+    """
+
+    key: str
+    title: str
+    unit: str
+    higher_is_better: bool | None
+    scale: float = 1.0
+    digits: int = 1
+    signed: bool = False
+
+    @property
+    def header(self) -> str:
+        """Title, unit and arrow, for example "accuracy (%) ↑"."""
+        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return f"{self.title} ({self.unit}){arrow}" if self.unit else f"{self.title}{arrow}"
+
+    def text(self, value: float | None, std: float | None = None) -> str:
+        """The value in this metric's unit, "45.1 ± 0.8" when a std is given, a dash when there is none."""
+        if value is None:
+            return "–"
+        shown = f"{value * self.scale:{'+' if self.signed else ''}.{self.digits}f}"
+        return shown if std is None else f"{shown} ± {std * self.scale:.{self.digits}f}"
+
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("average_rank", "avg rank", "", higher_is_better=False, digits=2),
+        Metric("accuracy", "accuracy", "%", higher_is_better=True, scale=100),
+        Metric("gap", "gap to test", "pp", higher_is_better=True, scale=100, signed=True),
+        Metric("ghn_params", "GHN parameters", "M", higher_is_better=None, scale=1e-6, digits=3),
+        Metric("gnn_params", "GNN parameters", "M", higher_is_better=None, scale=1e-6, digits=3),
+        Metric("steps", "steps", "", higher_is_better=None, digits=0),
+        Metric("train_seconds", "training", "s", higher_is_better=False, digits=0),
+        Metric("eval_seconds", "evaluation", "s", higher_is_better=False, digits=0),
+        Metric("peak_memory_mb", "peak memory", "MB", higher_is_better=False, digits=0),
+    )
+}
+COSTS = ("ghn_params", "gnn_params", "steps", "train_seconds", "eval_seconds", "peak_memory_mb")
+
+
+@dataclass(frozen=True)
+class SplitScore:
+    """Accuracy of one method on one split over its seeds: fractions; std, sem with ddof=1, None for one seed.
+
+    `gap`, out of distribution, is the mean over seeds of accuracy here minus that on `test` of the same seed.
+    """
+
+    by_seed: Mapping[int, float]
+    mean: float | None
+    std: float | None
+    sem: float | None
+    gap: float | None = None
+    gap_std: float | None = None
+    problems: tuple[str, ...] = ()  # "seed 1 timeout: ...": rows that could not be averaged
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a board: a method, its scores by split, its costs (mean over seeds) and its rows."""
+
+    gnn: str
+    gnn_options: str
+    rows: tuple[ResultRow, ...]
+    scores: Mapping[str, SplitScore]
+    costs: Mapping[str, float | None]
+    average_rank: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The GNN, followed by its options when it has any."""
+        return method_name(self.gnn, self.gnn_options)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds with an accuracy on at least one split."""
+        return tuple(sorted({seed for score in self.scores.values() for seed in score.by_seed}))
+
+    @property
+    def reproduced(self) -> bool:
+        """True when every finished row was reproduced by someone."""
+        finished = [row for row in self.rows if row.status == "ok"]
+        return bool(finished) and all(row.reproduced_by for row in finished)
+
+    def value(self, key: str) -> float | None:
+        """The number a board is sorted by: a metric's, or the mean accuracy on the split named `key`."""
+        if key == "average_rank":
+            return self.average_rank
+        if key in COSTS:
+            return self.costs[key]
+        score = self.scores.get(REFERENCE_SPLIT if key == "accuracy" else key)
+        return score.mean if score else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """The ranking of one track version; `notes` says what a reader must know about the numbers."""
+
+    track: str
+    track_version: int
+    comparable: bool
+    splits: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """For example "digits v1"."""
+        suffix = "" if self.comparable else " (not comparable)"
+        return f"{self.track} v{self.track_version}{suffix}"
+
+
+def boards(rows: Iterable[ResultRow]) -> list[Board]:
+    """One board for each (track, version, comparable): newest version first, comparable before not."""
+    grouped = _group(rows, lambda row: (row.track, -row.track_version, not row.comparable))
+    return [_board(group) for _, group in sorted(grouped.items())]
+
+
+def select_board(
+    rows: Iterable[ResultRow], track: str, version: int | None = None, smoke: bool = False
+) -> Board:
+    """The board of `track`: its newest version, or `version`.
+
+    Rows that are not comparable are shown only when asked for (`smoke`) or when there are no others. Raises
+    BadInput when there are no rows of the track.
+    """
+    everything = boards(rows)
+    found = [b for b in everything if b.track == track and version in (None, b.track_version)]
+    if not found:
+        wanted = track if version is None else f"{track} v{version}"
+        held = ", ".join(dict.fromkeys(f"{b.track} v{b.track_version}" for b in everything))
+        raise BadInput(f"There are no results of track {wanted}; the file holds {held or 'no rows'}.")
+    found = [b for b in found if b.track_version == found[0].track_version]
+    board = next((b for b in found if b.comparable is not smoke), found[0])
+    left_out = sum(len(entry.rows) for b in found if b is not board for entry in b.entries)
+    if not left_out:
+        return board
+    kind = "not comparable (smoke runs)" if board.comparable else "comparable"
+    return replace(board, notes=(*board.notes, f"Rows left out because they are {kind}: {left_out}."))
+
+
+def sort_entries(entries: Iterable[Entry], key: str, splits: Sequence[str]) -> list[Entry]:
+    """Best first by a metric or by a split's accuracy, those without that value last. Raises UnknownName."""
+    choices = [*(name for name in METRICS if name != "gap"), *splits]
+    if key not in choices:
+        raise UnknownName("sort key", key, choices)
+    sign = -1.0 if METRICS["accuracy" if key in splits else key].higher_is_better else 1.0
+
+    def order(entry: Entry) -> tuple[float, float, str]:
+        value, reference = entry.value(key), entry.value(REFERENCE_SPLIT)
+        return math.inf if value is None else sign * value, -(reference or 0.0), entry.name
+
+    return sorted(entries, key=order)
+
+
+def latest_rows(rows: Iterable[ResultRow]) -> tuple[list[ResultRow], list[str]]:
+    """For each (GNN, options, seed, split) its newest `ok` row, else its newest; and notes."""
+    kept: list[ResultRow] = []
+    repeats: dict[str, list[str]] = defaultdict(list)
+    for (gnn, options, seed, split), group in _group(
+        rows, lambda row: (row.gnn, row.gnn_options, row.seed, row.split)
+    ).items():
+        finished = sorted((row for row in group if row.status == "ok"), key=lambda row: row.utc_time)
+        kept.append(finished[-1] if finished else max(group, key=lambda row: row.utc_time))
+        if len(finished) > 1:
+            configurations = {row.config_hash for row in finished}
+            how = "more than once" if len(configurations) == 1 else "with different configurations"
+            repeats[f"{method_name(gnn, options)} seed {seed} was run {how}"].append(split)
+    notes = [
+        f"{what} ({', '.join(split_order(splits))}): the latest run counts."
+        for what, splits in repeats.items()
+    ]
+    return kept, notes
+
+
+def find_entry(board: Board, query: str) -> Entry:
+    """The method called `query`: a full name, or a GNN that is on the board with one set of options only."""
+    found = [entry for entry in board.entries if entry.name == query]
+    found = found or [entry for entry in board.entries if entry.gnn == query]
+    if len(found) != 1:
+        raise UnknownName(f"method of {board.title}", query, [entry.name for entry in board.entries])
+    return found[0]
+
+
+def average_ranks(means: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean rank over splits of each method in {method: {split: accuracy}}: 1 is best, ties share the mean.
+
+    Every method needs the same splits.
+    """
+    ranks: dict[str, list[float]] = {name: [] for name in means}
+    for split in next(iter(means.values()), {}):
+        values = [by_split[split] for by_split in means.values()]
+        for name, by_split in means.items():
+            better = sum(value > by_split[split] for value in values)
+            equal = values.count(by_split[split])
+            ranks[name].append(better + (equal + 1) / 2)
+    return {name: statistics.fmean(values) for name, values in ranks.items() if values}
+
+
+def split_order(splits: Iterable[str]) -> tuple[str, ...]:
+    """Splits in the order of every table: the known ones first, then others by name."""
+    return tuple(sorted(set(splits), key=lambda s: (SPLITS.index(s) if s in SPLITS else len(SPLITS), s)))
+
+
+def method_name(gnn: str, gnn_options: str) -> str:
+    """How a method is called in tables: the GNN, and its options unless they are the defaults."""
+    return gnn if gnn_options == "{}" else f"{gnn} {gnn_options}"
+
+
+def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, list[_Item]]:
+    groups: dict[_Key, list[_Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
+
+
+def _board(rows: Sequence[ResultRow]) -> Board:
+    kept, notes = latest_rows(rows)
+    splits = split_order(row.split for row in kept)
+    for split in splits:
+        datasets = {row.dataset_fingerprint for row in kept if row.split == split and row.status == "ok"}
+        if len(datasets) > 1:
+            notes.append(
+                f"Rows of split {split} come from {len(datasets)} different datasets: do not rank them."
+            )
+    by_method = _group(kept, lambda row: (row.gnn, row.gnn_options))
+    entries = [_entry(gnn, options, group) for (gnn, options), group in by_method.items()]
+    scored = [split for split in splits if split != SELECTION_SPLIT]
+    means = {e.name: {split: e.value(split) for split in scored} for e in entries}
+    ranks = average_ranks(
+        {
+            name: {split: mean for split, mean in by_split.items() if mean is not None}
+            for name, by_split in means.items()
+            if None not in by_split.values()
+        }
+    )
+    entries = [replace(entry, average_rank=ranks.get(entry.name)) for entry in entries]
+    unranked = sorted(entry.name for entry in entries if entry.average_rank is None)
+    if unranked and scored:
+        notes.append(f"Not ranked, as a split has no finished run: {', '.join(unranked)}.")
+    first = rows[0]
+    ordered = tuple(sort_entries(entries, "average_rank", splits))
+    return Board(first.track, first.track_version, first.comparable, splits, ordered, tuple(notes))
+
+
+def _entry(gnn: str, options: str, rows: Sequence[ResultRow]) -> Entry:
+    by_split = {
+        split: {
+            row.seed: row.accuracy_mean
+            for row in group
+            if row.status == "ok" and row.accuracy_mean is not None
+        }
+        for split, group in _group(rows, lambda row: row.split).items()
+    }
+    reference = by_split.get(REFERENCE_SPLIT, {})
+    scores = {}
+    for split in split_order(by_split):
+        in_distribution = split in (REFERENCE_SPLIT, SELECTION_SPLIT)
+        scores[split] = _split_score(
+            by_split[split], {} if in_distribution else reference, _problems(rows, split)
+        )
+    costs = {key: mean(_one_per_seed(rows, key)) for key in COSTS}
+    return Entry(gnn, options, tuple(rows), scores, costs)
+
+
+def _problems(rows: Sequence[ResultRow], split: str) -> tuple[str, ...]:
+    unfinished = sorted((r for r in rows if r.split == split and r.status != "ok"), key=lambda r: r.seed)
+    return tuple(
+        f"seed {r.seed} {r.status}: {r.reason or f'{r.n_evaluated} of {r.n_split} architectures evaluated'}"
+        for r in unfinished
+    )
+
+
+def _split_score(
+    by_seed: Mapping[int, float], reference: Mapping[int, float], problems: tuple[str, ...]
+) -> SplitScore:
+    values = list(by_seed.values())
+    std = sample_std(values)
+    gaps = [accuracy - reference[seed] for seed, accuracy in by_seed.items() if seed in reference]
+    return SplitScore(
+        by_seed=dict(sorted(by_seed.items())),
+        mean=mean(values),
+        std=std,
+        sem=None if std is None else std / math.sqrt(len(values)),
+        gap=mean(gaps),
+        gap_std=sample_std(gaps),
+        problems=problems,
+    )
+
+
+def _one_per_seed(rows: Sequence[ResultRow], key: str) -> list[float]:
+    """One value a seed: a run's training costs stand in the row of each split, evaluation seconds add up."""
+    by_seed = _group((row for row in rows if row.status == "ok"), lambda row: row.seed)
+    measured = ([v for row in group if (v := getattr(row, key)) is not None] for group in by_seed.values())
+    combine: Callable[[list[float]], float] = sum if key == "eval_seconds" else max
+    return [combine(values) for values in measured if values]
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean, None of nothing."""
+    return statistics.fmean(values) if values else None
+
+
+def sample_std(values: Sequence[float]) -> float | None:
+    """Standard deviation with ddof=1, None of fewer than two values."""
+    return statistics.stdev(values) if len(values) > 1 else None

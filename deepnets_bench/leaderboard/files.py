@@ -1,0 +1,63 @@
+"""Writing files that other processes read and crashes interrupt: locks, replacement, clear errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from deepnets_bench.errors import BadInput, RunFailed
+
+LOCK_SECONDS = 120.0
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file beside `path`, whose folder is made when missing.
+
+    Raises BadInput when the folder cannot be written, RunFailed when another process keeps the lock.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise RunFailed(
+                f"Another process has locked {path} for {LOCK_SECONDS:.0f} s; try again when it has ended."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn any operating system error inside into a BadInput that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Replace `path` by `payload`: readers and crashes meet the old file or the new, never a mixture."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb", buffering=0) as file:
+            write_all(file.fileno(), payload)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_all(descriptor: int, payload: bytes) -> None:
+    """Write every byte and wait until they are on the disk."""
+    view = memoryview(payload)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)

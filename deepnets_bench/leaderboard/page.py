@@ -1,0 +1,194 @@
+"""The leaderboard as one static HTML page that works offline: tables, charts and data in a single file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from deepnets_bench.errors import BadInput, MissingExtra
+from deepnets_bench.leaderboard import stats
+from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry
+from deepnets_bench.leaderboard.build import Evidence
+from deepnets_bench.leaderboard.reference import reference_tables
+from deepnets_bench.leaderboard.report import EXPLANATION, INTERVALS, ranking_table
+
+CURVES = {
+    "val_accuracy": "validation accuracy (%)",
+    "train_accuracy": "training accuracy (%)",
+    "loss": "training loss",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text to show and the number to sort by."""
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class View:
+    """One sortable table of the page; `headers` are (text, tells whether higher is better)."""
+
+    key: str
+    title: str
+    headers: tuple[tuple[str, bool | None], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def render(board: Board, evidence: Evidence, folder: Path, note: str | None) -> str:
+    """The whole page. `folder` holds the learning curves in `runs/`. Raises MissingExtra without Jinja2."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise MissingExtra("The HTML leaderboard", "report") from None
+    environment = Environment(
+        loader=PackageLoader("deepnets_bench.leaderboard", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    ranking = ranking_table(board, note)
+    return environment.get_template("page.html.j2").render(
+        title=ranking.title,
+        notes=[EXPLANATION, INTERVALS, *ranking.notes[1:], *evidence.notes],
+        views=views(board, evidence),
+        references=reference_tables(board.track),
+        splits=board.splits,
+        names=[entry.name for entry in board.entries],
+        curves=CURVES,
+        data=_script_json(page_data(board, evidence, folder)),
+    )
+
+
+def views(board: Board, evidence: Evidence) -> list[View]:
+    """The tables: all splits, each split by itself, and cost."""
+    accuracy, gap, rank = METRICS["accuracy"], METRICS["gap"], METRICS["average_rank"]
+    text = [tuple(Cell(cell, cell) for cell in row) for row in ranking_table(board).rows]
+    overview = tuple(
+        (
+            cells[0],
+            Cell(cells[1].text, len(entry.seeds)),
+            Cell(cells[2].text, entry.average_rank),
+            *(
+                Cell(cell.text.replace(" (", "\n("), entry.value(split))
+                for cell, split in zip(cells[3:], board.splits, strict=True)
+            ),
+        )
+        for cells, entry in zip(text, board.entries, strict=True)
+    )
+    headers = (
+        ("GNN", None),
+        ("seeds", None),
+        (rank.header, False),
+        *((split, True) for split in board.splits),
+    )
+    found = [View("all", "all splits", headers, overview)]
+    for split in board.splits:
+        rows = tuple(_split_row(entry, split, evidence) for entry in board.entries)
+        split_headers = (
+            *(("GNN", None), ("seeds", None), (accuracy.header, True)),
+            *(("95 % interval", True), (gap.header, True), ("not finished", None)),
+        )
+        found.append(View(split, split, split_headers, rows))
+    costs = tuple(
+        (
+            Cell(entry.name, entry.name),
+            *(Cell(METRICS[key].text(entry.costs[key]), entry.costs[key]) for key in COSTS),
+        )
+        for entry in board.entries
+    )
+    cost_headers = (("GNN", None), *((METRICS[key].header, METRICS[key].higher_is_better) for key in COSTS))
+    return [*found, View("cost", "cost", cost_headers, costs)]
+
+
+def _split_row(entry: Entry, split: str, evidence: Evidence) -> tuple[Cell, ...]:
+    accuracy, gap = METRICS["accuracy"], METRICS["gap"]
+    name, score = Cell(entry.name, entry.name), entry.scores.get(split)
+    if score is None:
+        return (name, Cell("0", 0), *[Cell("–", None)] * 3, Cell("", ""))
+    bounds = evidence.intervals.get(entry.name, {}).get(split)
+    interval = f"{accuracy.text(bounds[0])} – {accuracy.text(bounds[1])}" if bounds else "–"
+    return (
+        name,
+        Cell(str(len(score.by_seed)), len(score.by_seed)),
+        Cell(accuracy.text(score.mean, score.std), score.mean),
+        Cell(interval, bounds[0] if bounds else None),
+        Cell(gap.text(score.gap, score.gap_std), score.gap),
+        Cell("; ".join(score.problems), "; ".join(score.problems)),
+    )
+
+
+def page_data(board: Board, evidence: Evidence, folder: Path) -> dict[str, Any]:
+    """What the charts draw, as plain values; accuracies are fractions."""
+    scores = evidence.scores
+    by_split = {
+        split: {name: arrays[split].mean(axis=0) for name, arrays in scores.items() if split in arrays}
+        for split in board.splits
+    }
+    return {
+        "splits": board.splits,
+        "costs": [asdict(METRICS[key]) for key in ("gnn_params", "ghn_params", "train_seconds")],
+        "methods": [
+            {
+                "name": entry.name,
+                "accuracy": {split: entry.value(split) for split in board.splits},
+                "costs": {key: entry.costs[key] for key in COSTS},
+                "scores": {
+                    split: [round(float(v), 5) for v in means[entry.name]]
+                    for split, means in by_split.items()
+                    if entry.name in means
+                },
+                "curve": _mean_curve(entry, folder / "runs"),
+            }
+            for entry in board.entries
+        ],
+        "critical_difference": {
+            split: asdict(stats.critical_difference(means))
+            for split, means in by_split.items()
+            if len(means) > 2 and len({len(values) for values in means.values()}) == 1
+        },
+        "comparisons": _comparisons(scores),
+    }
+
+
+def _comparisons(scores: Mapping[str, Mapping[str, stats.Array]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """{A: {B: {split: comparison}}} for every pair of methods on the same architectures."""
+    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in scores}
+    for a, b in combinations(scores, 2):
+        try:
+            results = stats.compare(scores[a], scores[b])
+        except BadInput:  # no split in common: nothing to compare
+            continue
+        found[a][b] = {c.split: asdict(c) | {"significant": c.significant} for c in results}
+    return found
+
+
+def _mean_curve(entry: Entry, folder: Path) -> dict[str, list[list[float]]]:
+    """{column: [[step, mean over seeds], ...]} of the learning curves of a method's finished runs."""
+    collected: dict[str, dict[int, list[float]]] = {column: {} for column in CURVES}
+    for config_hash in sorted({row.config_hash for row in entry.rows if row.status == "ok"}):
+        for path in sorted(folder.glob(f"*-{config_hash[:8]}/curve.csv")):
+            with open(path, newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    for column, by_step in collected.items():
+                        if row.get(column):
+                            by_step.setdefault(int(row["step"]), []).append(float(row[column]))
+    return {
+        column: [[step, round(sum(values) / len(values), 5)] for step, values in sorted(by_step.items())]
+        for column, by_step in collected.items()
+        if by_step
+    }
+
+
+def _script_json(data: Mapping[str, Any]) -> str:
+    """JSON that no name can break out of: the script element ends only where we end it."""
+    text = json.dumps(data, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

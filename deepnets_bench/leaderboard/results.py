@@ -1,0 +1,364 @@
+"""The result row and its append-only CSV file: what a run leaves behind and all that a leaderboard reads.
+
+A file is a header and one line a row. Rows are only ever added, under a lock, so several processes may write
+to one file, and a crash costs at most the row that was being written.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+import statistics
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.leaderboard.files import locked, writable, write_all, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def safe_text(value: str) -> str:
+    """`value` on one line, and with a leading apostrophe when a spreadsheet would read it as a formula."""
+    line = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", value).strip()
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
+
+
+def canonical_json(value: Any) -> str:
+    """A JSON object, given as a mapping or as text, in its one canonical spelling (sorted keys, ASCII)."""
+    parsed = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(parsed, Mapping):
+        raise ValueError('a JSON object is needed, for example {} or {"heads": 4}')
+    try:
+        return json.dumps(dict(parsed), sort_keys=True, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"not expressible in JSON: {error}") from None
+
+
+def _empty_is_missing(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _not_empty(value: str) -> str:
+    if not value:
+        raise ValueError("it must not be empty")
+    return value
+
+
+Text = Annotated[str, AfterValidator(safe_text)]
+Name = Annotated[str, AfterValidator(safe_text), AfterValidator(_not_empty)]
+Count = Annotated[int, Field(ge=0)]
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+Missing = BeforeValidator(_empty_is_missing)
+
+
+class ResultRow(BaseModel):
+    """One (GNN, seed, split) of one run. Accuracies are fractions in [0, 1]; units are in the names.
+
+    Status `ok` evaluated all `n_split` architectures, `partial` fewer; `failed` and `timeout` rows carry a
+    reason and no accuracy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    track: Name
+    track_version: Annotated[int, Field(ge=1)]
+    comparable: bool  # False: a smoke run or a changed protocol; never ranked beside comparable rows
+    gnn: Name
+    gnn_options: Annotated[str, BeforeValidator(canonical_json)] = "{}"
+    seed: Count
+    split: Name
+    status: Literal["ok", "failed", "timeout", "partial"]
+    reason: Text = ""
+    n_evaluated: Count
+    n_split: Count
+    accuracy_mean: Annotated[Accuracy | None, Missing] = None
+    accuracy_std: Annotated[Accuracy | None, Missing] = None  # over architectures, ddof=1
+    accuracy_sem: Annotated[Accuracy | None, Missing] = None
+    accuracy_max: Annotated[Accuracy | None, Missing] = None
+    accuracy_max_index: Annotated[Count | None, Missing] = None
+    ghn_params: Annotated[Count | None, Missing] = None
+    gnn_params: Annotated[Count | None, Missing] = None
+    steps: Annotated[Count | None, Missing] = None
+    train_seconds: Annotated[float | None, Field(ge=0), Missing] = None
+    eval_seconds: Annotated[float | None, Field(ge=0), Missing] = None
+    peak_memory_mb: Annotated[float | None, Field(ge=0), Missing] = None
+    scores_file: Text = ""  # the file's name in scores/ beside the results
+    dataset_fingerprint: Text = ""
+    config_hash: Name
+    package_version: Name
+    git_commit: Text = ""
+    torch_version: Text = ""
+    pyg_version: Text = ""
+    dgl_version: Text = ""
+    device: Text = ""
+    reproduced_by: Text = ""
+    # Last, and of fixed length, so that a line cut off anywhere is never a valid row.
+    utc_time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+
+    @model_validator(mode="after")
+    def _outcome_is_consistent(self) -> ResultRow:
+        if self.n_evaluated > self.n_split:
+            raise ValueError(
+                f"n_evaluated is {self.n_evaluated}, more than the split's n_split {self.n_split}"
+            )
+        if self.status in ("failed", "timeout"):
+            if not self.reason:
+                raise ValueError(f"a row with status '{self.status}' needs a reason")
+            if self.accuracy_mean is not None:
+                raise ValueError(f"a row with status '{self.status}' must not carry an accuracy")
+            return self
+        if self.status == "ok" and self.n_evaluated != self.n_split:
+            raise ValueError(f"status is 'ok' but n_evaluated is {self.n_evaluated} of {self.n_split}")
+        if self.status == "partial" and self.n_evaluated == self.n_split:
+            raise ValueError(f"status is 'partial' but all {self.n_split} architectures were evaluated")
+        if self.n_evaluated == 0 or self.accuracy_mean is None or self.accuracy_max is None:
+            raise ValueError(f"status '{self.status}' needs accuracy_mean, accuracy_max and n_evaluated")
+        if self.accuracy_mean > self.accuracy_max + 1e-9:
+            raise ValueError(f"accuracy_mean {self.accuracy_mean} is above accuracy_max {self.accuracy_max}")
+        if self.n_evaluated > 1:
+            if self.accuracy_std is None or self.accuracy_sem is None:
+                raise ValueError("accuracy_std and accuracy_sem are needed when more than one was evaluated")
+            expected = self.accuracy_std / math.sqrt(self.n_evaluated)
+            if not math.isclose(self.accuracy_sem, expected, rel_tol=1e-6, abs_tol=1e-9):
+                raise ValueError(f"accuracy_sem {self.accuracy_sem} is not accuracy_std / sqrt(n_evaluated)")
+        return self
+
+
+COLUMNS: tuple[str, ...] = tuple(ResultRow.model_fields)
+
+
+def accuracy_summary(scores: Mapping[int, float]) -> dict[str, Any]:
+    """The row fields computed from {architecture index: accuracy}; std with ddof=1, None for one value."""
+    if not scores:
+        return {"n_evaluated": 0}
+    values = list(scores.values())
+    std = statistics.stdev(values) if len(values) > 1 else None
+    best = max(scores, key=lambda index: (scores[index], -index))
+    return {
+        "n_evaluated": len(values),
+        "accuracy_mean": statistics.fmean(values),
+        "accuracy_std": std,
+        "accuracy_sem": None if std is None else std / math.sqrt(len(values)),
+        "accuracy_max": scores[best],
+        "accuracy_max_index": best,
+    }
+
+
+def append_rows(path: str | Path, rows: Iterable[ResultRow]) -> None:
+    """Add `rows` at the end of the results file, contiguous and flushed to disk; a missing file is made.
+
+    Safe with any number of writing processes. A line that a crash left unfinished is removed with a warning.
+    Raises BadInput for a file that cannot be written, CorruptFile for a header that is not this schema's.
+    """
+    path, payload = Path(path), b"".join(_line(row) for row in rows)
+    if not payload:
+        return
+    with locked(path), writable(path), open(path, "a+b", buffering=0) as file:
+        file.seek(0)
+        existing = file.read()
+        sound = _without_torn_line(existing)
+        _check_header(path, sound)
+        if len(sound) < len(existing):
+            _warn_torn(path, existing[len(sound) :], "removed")
+            file.truncate(len(sound))
+        if not sound:
+            payload = _HEADER + payload
+        elif not sound.endswith(b"\n"):
+            payload = b"\n" + payload
+        try:
+            write_all(file.fileno(), payload)
+        except BaseException:
+            file.truncate(len(sound))  # a full disk or Ctrl-C must not leave half of the rows
+            raise
+
+
+def read_rows(path: str | Path) -> list[ResultRow]:
+    """All rows of a results file in file order. CorruptFile names the first fault's row and column."""
+    rows, faults = check_rows(path)
+    if faults:
+        more = f" There are {len(faults) - 1} more faults." if len(faults) > 1 else ""
+        raise CorruptFile(f"{path}, {faults[0]}.{more}")
+    return [row for _, row in rows]
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """The results file as a DataFrame, every row validated; columns `COLUMNS`, errors as in `read_rows`."""
+    import pandas as pd
+
+    frame = pd.DataFrame([row.model_dump() for row in read_rows(path)], columns=list(COLUMNS))
+    measured = list(COLUMNS[COLUMNS.index("accuracy_mean") : COLUMNS.index("peak_memory_mb") + 1])
+    return frame.astype(dict.fromkeys(measured, float))  # a missing value is NaN
+
+
+def check_rows(path: str | Path) -> tuple[list[tuple[int, ResultRow]], list[str]]:
+    """The valid rows with their row numbers (the header is row 1), and every fault found, in words.
+
+    An unfinished last line is left out with a warning. Raises BadInput when there is no such file,
+    CorruptFile when the header is another one.
+    """
+    path = Path(path)
+    data = _read_settled(path)
+    sound = _without_torn_line(data)
+    _check_header(path, sound)
+    if len(sound) < len(data):
+        _warn_torn(path, data[len(sound) :], "ignored")
+    rows: list[tuple[int, ResultRow]] = []
+    faults: list[str] = []
+    for number, line in enumerate(sound.splitlines()[1:], start=2):
+        try:
+            rows.append((number, _parse(line)))
+        except ValidationError as error:
+            faults += [f"row {number}, {_describe(fault)}" for fault in error.errors()]
+        except ValueError as error:
+            faults.append(f"row {number}: {error}")
+    return rows, faults
+
+
+def write_scores(folder: str | Path, stem: str, scores: Mapping[str, Mapping[int, float]]) -> str:
+    """Write per-architecture accuracies {split: {index: accuracy}} of one job; returns the file's name.
+
+    `stem` names the job; it is made safe for a file name. A file of that name with other contents is kept and
+    the next free name is taken, so no scores are lost and a row always finds its own.
+    Raises BadInput for an accuracy outside [0, 1] or a folder that cannot be written.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(SCORE_COLUMNS)
+    for split, by_index in scores.items():
+        for index, accuracy in sorted(by_index.items()):
+            if not 0 <= accuracy <= 1:
+                raise BadInput(f"Accuracy {accuracy} of architecture {index} of '{split}' is outside [0, 1].")
+            writer.writerow((safe_text(split), index, float(accuracy)))
+    payload = buffer.getvalue().encode()
+    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", stem).strip("-.") or "job"
+    folder = Path(folder)
+    with locked(folder / "scores"), writable(folder):
+        attempt = 1
+        while True:
+            path = folder / (f"{safe}.csv" if attempt == 1 else f"{safe}-{attempt}.csv")
+            if not path.exists():
+                write_atomically(path, payload)
+                return path.name
+            if path.read_bytes() == payload:
+                return path.name
+            attempt += 1
+
+
+def read_scores(path: str | Path) -> dict[str, dict[int, float]]:
+    """Per-architecture accuracies {split: {index: accuracy}} of one job. CorruptFile names a faulty row."""
+    scores: dict[str, dict[int, float]] = {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Cannot read the scores in {path}: {error}.") from error
+    if not lines or lines[0] != ",".join(SCORE_COLUMNS):
+        raise CorruptFile(f"{path} does not start with the header '{','.join(SCORE_COLUMNS)}'.")
+    for number, cells in enumerate(csv.reader(lines[1:]), start=2):
+        try:
+            split, index, accuracy = cells[0], int(cells[1]), float(cells[2])
+            if len(cells) != 3 or not 0 <= accuracy <= 1 or index < 0 or index in scores.get(split, ()):
+                raise ValueError
+        except (ValueError, IndexError):
+            raise CorruptFile(
+                f"{path}, row {number}: {','.join(cells)!r} is not a new split,index,accuracy in [0, 1]."
+            ) from None
+        scores.setdefault(split, {})[index] = accuracy
+    return scores
+
+
+SCORE_COLUMNS = ("split", "index", "accuracy")
+_HEADER = (",".join(COLUMNS) + "\n").encode()
+
+
+def _line(row: ResultRow) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(_cell(value) for value in row.model_dump().values())
+    return buffer.getvalue().encode()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parse(line: bytes) -> ResultRow:
+    try:
+        cells: Sequence[str] = next(csv.reader([line.decode()], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"not a line of CSV ({error})") from None
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"{len(cells)} columns where {len(COLUMNS)} are needed")
+    return ResultRow.model_validate(dict(zip(COLUMNS, cells, strict=True)))
+
+
+def _describe(fault: Any) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return str(message)
+    return f"column {fault['loc'][0]}: {str(fault['input'])[:60]!r} is refused ({message})"
+
+
+def _without_torn_line(data: bytes) -> bytes:
+    """`data` up to a last line that a crash cut off; a complete row that only lacks its newline is kept."""
+    lines, newline, last = data.rpartition(b"\n")
+    if not last:
+        return data
+    if not newline:  # one line only: the header, cut off or not
+        return b"" if _HEADER.startswith(last) else data
+    try:
+        _parse(last)
+    except ValueError:
+        return lines + newline
+    return data
+
+
+def _check_header(path: Path, data: bytes) -> None:
+    if not data:
+        return
+    found = data.split(b"\n", 1)[0].rstrip(b"\r").decode(errors="replace").split(",")
+    if found == list(COLUMNS):
+        return
+    reason = f"it has {len(found)} columns, {len(COLUMNS)} are needed"
+    for position, (name, wanted) in enumerate(zip(found, COLUMNS, strict=False), start=1):
+        if name != wanted:
+            reason = f"column {position} is {name[:40]!r}, not '{wanted}'"
+            break
+    raise CorruptFile(f"{path} is not a results file of this version: {reason}.")
+
+
+def _read_settled(path: Path) -> bytes:
+    """The file's bytes; read again under the lock when the last line is unfinished: a writer may be at it."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"There is no {path}; make one with `deepnets-bench run --gnn gat`.") from None
+    except OSError as error:
+        raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
+    if data.endswith(b"\n") or not os.access(path.parent, os.W_OK):
+        return data
+    with locked(path):
+        return path.read_bytes()
+
+
+def _warn_torn(path: Path, torn: bytes, action: str) -> None:
+    text = torn[:60].decode(errors="replace")
+    warnings.warn(f"{path}: the last line was cut off by a crash and is {action}: {text!r}", stacklevel=3)

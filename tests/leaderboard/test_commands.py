@@ -1,0 +1,142 @@
+"""`leaderboard compare | build | validate | html` through the command line, on a small complete board."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from deepnets_bench.commands import leaderboard as command
+from deepnets_bench.errors import BadInput, CorruptFile, UnknownName
+from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, write_scores
+
+from .conftest import make_row
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Methods a and b, b better by 0.05 on each of eight architectures; two seeds."""
+    path = tmp_path / "board" / "results.csv"
+    for gnn, level in (("a", 0.3), ("b", 0.35)):
+        for seed in (0, 1):
+            scores = {"test": {i: level + 0.02 * i + 0.002 * seed for i in range(8)}}
+            name = write_scores(path.parent / "scores", f"{gnn}-{seed}", scores)
+            fields = {"gnn": gnn, "seed": seed, "n_split": 8, "scores_file": name, "track": "mine"}
+            append_rows(path, [make_row(**fields, **accuracy_summary(scores["test"]))])
+    return path
+
+
+def invoke(*arguments: object) -> Result:
+    app = typer.Typer()
+    command.register(app)
+    return CliRunner().invoke(app, ["leaderboard", *map(str, arguments)])
+
+
+def test_compare(results: Path) -> None:
+    result = invoke("compare", "a", "b", "--track", "mine", "--results", results)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "mine v1 · A = a, B = b"
+    split, n, mean_a, mean_b, difference, *_, record, effect, p, better = lines[2].split()
+    assert (split, n, mean_a, mean_b, difference) == ("test", "8", "37.1", "42.1", "-5.0")
+    # eight losses in a row: the two-sided p-value is 2 / 2^8
+    assert (record, effect, p, better) == ("0/0/8", "-1.00", "0.0078", "B")
+
+
+def test_compare_with_an_unknown_method(results: Path) -> None:
+    error = invoke("compare", "a", "bb", "--track", "mine", "--results", results).exception
+    assert isinstance(error, UnknownName)
+    assert "Did you mean 'b'" in str(error)
+
+
+def test_build_writes_the_numbers_unrounded(results: Path, tmp_path: Path) -> None:
+    result = invoke("build", "--track", "mine", "--results", results, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "leaderboard.csv"]
+    rows = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").open()))
+    assert [row["gnn"] for row in rows] == ["b", "a"]
+    assert float(rows[0]["accuracy_mean"]) == pytest.approx(0.35 + 0.07 + 0.001)
+    assert float(rows[0]["accuracy_std"]) == pytest.approx(0.002 / 2**0.5)
+    assert float(rows[0]["accuracy_low"]) < 0.421 < float(rows[0]["accuracy_high"])
+    assert rows[0]["ghn_params"] == "100000"
+    assert rows[0]["gap_mean"] == ""
+    assert "| b | 2 | 1.00 | 42.1 ± 0.1 |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_build_without_scores_says_so(results: Path) -> None:
+    shutil.rmtree(results.parent / "scores")
+    assert invoke("build", "--track", "mine", "--results", results).exit_code == 0
+    assert "No intervals for a: Cannot read the scores" in (results.parent / "README.md").read_text()
+
+
+def test_build_refuses_an_unknown_format_before_it_writes(results: Path) -> None:
+    result = invoke("build", "--track", "mine", "--results", results, "--format", "csv", "--format", "latx")
+    assert isinstance(result.exception, UnknownName)
+    assert "Did you mean 'latex'" in str(result.exception)
+    assert not (results.parent / "leaderboard.csv").exists()
+
+
+def test_latex_compiles(results: Path, tmp_path: Path) -> None:
+    hostile = make_row(gnn="[x]_^~\\{}%$#&<>", track="mine", n_split=4)
+    append_rows(results, [hostile])
+    invoke("build", "--track", "mine", "--results", results, "--format", "latex", "--out", tmp_path)
+    table = (tmp_path / "leaderboard.tex").read_text()
+    assert table.count(r"\begin{tabular}") == table.count(r"\end{tabular}") == 3
+    if not shutil.which("pdflatex"):
+        pytest.skip("pdflatex is not installed; the structure was checked")
+    document = (
+        r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{leaderboard}\end{document}"
+    )
+    (tmp_path / "main.tex").write_text(document)
+    run = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout[-1500:]
+
+
+def test_published_figures_stand_beside_the_cifar10_track(tmp_path: Path) -> None:
+    append_rows(tmp_path / "r.csv", [make_row(track="cifar10")])
+    result = invoke("show", "--track", "cifar10", "--results", tmp_path / "r.csv", "--format", "markdown")
+    measured, published = result.output.split("## Published")[:2]
+    assert "GHN-2" not in measured
+    assert "| GHN-2 | 67.52 ± 0.40 |" in published
+    assert "not measured by this package" in published
+
+
+def test_validate(results: Path) -> None:
+    result = invoke("validate", results)
+    assert result.exit_code == 0
+    assert "4 rows, no faults (no track: protocol not checked)" in result.output
+    result = invoke("validate", results, "--track", "digits")
+    assert "row 2, column track: 'mine' is not 'digits'" in result.output
+    assert isinstance(result.exception, CorruptFile)
+    assert "4 faults, listed above" in str(result.exception)
+
+
+def test_validate_checks_a_shipped_track(results: Path) -> None:
+    results.write_text(results.read_text().replace("mine,1,", "digits,1,"))
+    result = invoke("validate", results)
+    assert "row 2, column n_split: 8, but the track evaluates" in result.output
+    assert "a, seed 2: no finished row of" in result.output
+
+
+def test_html(results: Path) -> None:
+    pytest.importorskip("jinja2", reason="part of the report extra")
+    assert invoke("html", "--track", "mine", "--results", results).exit_code == 0
+    assert (results.parent / "index.html").read_text().startswith("<!doctype html>")
+
+
+def test_html_into_a_place_that_cannot_be_written(results: Path) -> None:
+    pytest.importorskip("jinja2", reason="part of the report extra")
+    result = invoke("html", "--track", "mine", "--results", results, "--out", results / "index.html")
+    assert isinstance(result.exception, BadInput)
+    assert "Cannot write" in str(result.exception)

@@ -1,0 +1,206 @@
+"""The HTML page: complete and escaped as a file, and used in a headless browser where one is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepnets_bench.leaderboard.aggregate import Board, boards
+from deepnets_bench.leaderboard.build import gather
+from deepnets_bench.leaderboard.page import render, views
+from deepnets_bench.leaderboard.results import accuracy_summary, write_scores
+
+from .conftest import failed_row, make_row
+
+pytest.importorskip("jinja2", reason="part of the report extra")
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    """Four methods on two splits, two seeds, scores and curves beside them; one timed out."""
+    rows = []
+    for position, gnn in enumerate(["gat", "mlp", "gin", HOSTILE]):
+        for seed in (0, 1):
+            scores = {
+                split: {i: 0.30 + 0.05 * position + 0.01 * i + 0.002 * seed - drop for i in range(6)}
+                for split, drop in (("test", 0.0), ("wide", 0.1))
+            }
+            config = f"{position}{seed}000000abcdef00"
+            name = write_scores(tmp_path / "scores", f"job-{position}-{seed}", scores)
+            run = tmp_path / "runs" / f"job-{config[:8]}"
+            run.mkdir(parents=True)
+            (run / "curve.csv").write_text(
+                "step,loss,train_accuracy,val_accuracy,lr,seconds,failures\n"
+                f"10,2.3,0.1,,0.001,1,0\n20,1.{seed},0.{position + 2},0.{position + 1},0.001,2,0\n"
+            )
+            for split, values in scores.items():
+                fields = {"gnn": gnn, "seed": seed, "split": split, "scores_file": name, "n_split": 6}
+                costs = {
+                    "config_hash": config,
+                    "train_seconds": 50.0 + position,
+                    "gnn_params": 1000 * position,
+                }
+                rows.append(make_row(**fields, **costs, **accuracy_summary(values)))
+    rows.append(failed_row(gnn="gin", seed=2, split="wide", status="timeout", reason="60 minutes"))
+    return boards(rows)[0]
+
+
+@pytest.fixture
+def page(board: Board, tmp_path: Path) -> Path:
+    path = tmp_path / "index.html"
+    path.write_text(render(board, gather(board, tmp_path / "scores"), tmp_path, "early training"))
+    return path
+
+
+def test_the_page_stands_alone_and_is_escaped(page: Path) -> None:
+    text = page.read_text()
+    assert "digits v1 · early training" in text
+    assert "seed 2 timeout: 60 minutes" in text
+    assert "<img src=x" not in text
+    assert text.count("</script>") == 2, "no name breaks out of its place"
+    assert not re.search(r'(src|href)="(?!data:)', text), "nothing is fetched"
+
+
+def test_the_data_of_the_charts(page: Path) -> None:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())
+    assert match
+    data = json.loads(match[1])
+    methods = {method["name"]: method for method in data["methods"]}
+    assert set(methods) == {"gat", "mlp", "gin", HOSTILE}
+    assert methods["gat"]["accuracy"] == pytest.approx({"test": 0.326, "wide": 0.226})
+    assert methods["gat"]["scores"]["test"] == pytest.approx([0.301 + 0.01 * i for i in range(6)])
+    assert methods["mlp"]["curve"]["loss"] == [[10, 2.3], [20, 1.05]], "mean over seeds"
+    assert methods["mlp"]["curve"]["val_accuracy"] == [[20, 0.2]]
+    pairs = sum(len(others) for others in data["comparisons"].values())
+    assert pairs == 6
+    assert data["comparisons"][HOSTILE]["gin"]["test"]["wins"] == 6
+    assert [name for name, _ in data["critical_difference"]["wide"]["ranks"]] == [
+        HOSTILE,
+        "gin",
+        "mlp",
+        "gat",
+    ]
+
+
+def test_every_view_has_every_method(board: Board, tmp_path: Path) -> None:
+    found = views(board, gather(board, tmp_path / "scores"))
+    assert [view.key for view in found] == ["all", "test", "wide", "cost"]
+    for view in found:
+        assert len(view.rows) == 4
+        assert all(len(row) == len(view.headers) for row in view.rows), view.key
+    gin = next(row for row in found[2].rows if row[0].text == "gin")
+    assert gin[2].text == "32.6 ± 0.1"
+    assert gin[4].text == "-10.0 ± 0.0"
+    assert gin[5].text == "seed 2 timeout: 60 minutes"
+
+
+class Browser:
+    """A WebDriver session: the few commands these tests need."""
+
+    def __init__(self, port: int, width: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/session"
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},1000"]
+        always = {
+            "goog:chromeOptions": {"args": flags, "mobileEmulation": {"deviceMetrics": {"width": width}}},
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
+        self.url += "/" + self.post("", {"capabilities": {"alwaysMatch": always}})["sessionId"]
+
+    def post(self, path: str, body: dict[str, Any], method: str = "POST") -> Any:
+        data = json.dumps(body).encode() if method == "POST" else None
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json"}, method=method
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)["value"]
+
+    def run(self, script: str) -> Any:
+        return self.post("/execute/sync", {"script": script, "args": []})
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.post("/se/log", {"type": kind})
+        return found
+
+
+@pytest.fixture(scope="module")
+def driver_port() -> Iterator[int]:
+    if not (shutil.which("chromedriver") and shutil.which("chromium")):
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium chromium-driver)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    process = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL)
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield port
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(params=[1200, 380], ids=["desktop", "phone"])
+def browser(request: pytest.FixtureRequest, driver_port: int, page: Path) -> Iterator[Browser]:
+    session = Browser(driver_port, request.param)
+    session.post("/url", {"url": page.as_uri()})
+    yield session
+    session.post("", {}, method="DELETE")
+
+
+NAMES = """return [...document.querySelectorAll(".view:not([hidden]) tbody tr:not([hidden])")]
+           .map(row => row.cells[0].textContent)"""
+
+
+def test_a_reader_can_use_the_page(browser: Browser) -> None:
+    assert browser.run(NAMES) == [HOSTILE, "gin", "mlp", "gat"]
+    click = "document.querySelectorAll('.view:not([hidden]) th button')[{}].click()"
+    browser.run(click.format(3))
+    assert browser.run(NAMES) == [HOSTILE, "gin", "mlp", "gat"], "accuracy: best first at the first click"
+    browser.run(click.format(3))
+    assert browser.run(NAMES) == ["gat", "mlp", "gin", HOSTILE], "and reversed at the second"
+    browser.run(click.format(0))
+    assert browser.run(NAMES)[1:] == ["gat", "gin", "mlp"]
+    browser.run(
+        "const f = document.getElementById('filter'); f.value = 'G'; f.dispatchEvent(new Event('input'))"
+    )
+    assert browser.run(NAMES) == [HOSTILE, "gat", "gin"], "'img' holds a g"
+    browser.run(
+        "const v = document.getElementById('view'); v.value = 'cost'; v.dispatchEvent(new Event('change'))"
+    )
+    assert browser.run(NAMES) == [HOSTILE, "gin", "gat"], "the filter holds in every view"
+
+    assert browser.run("return document.querySelectorAll('#pareto circle').length") == 4
+    assert browser.run("return document.querySelectorAll('#curves polyline').length") == 4
+    assert browser.run("return document.querySelectorAll('#pairs circle').length") == 6
+    assert browser.run("return document.querySelectorAll('#ranks circle').length") == 4
+    browser.run(
+        "const s = document.getElementById('split'); s.value = 'wide'; s.dispatchEvent(new Event('change'))"
+    )
+    assert "A wins 6, ties 0, loses 0" in browser.run("return document.getElementById('verdict').textContent")
+    background = "return getComputedStyle(document.body).backgroundColor"
+    before = browser.run(background)
+    browser.run("document.getElementById('theme').click()")
+    assert browser.run(background) != before
+
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
+    assert browser.log("browser") == [], "no console errors"
+    browser.run("console.error('seen')")
+    assert len(browser.log("browser")) == 1, "the browser does report errors"
+    events = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
+    requests = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert requests
+    assert all(url.startswith(("file:", "data:")) for url in requests), requests

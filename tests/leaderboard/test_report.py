@@ -1,0 +1,140 @@
+"""Tables and their renderings: same cells everywhere, hostile names harmless, and the real command."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from deepnets_bench.commands import leaderboard as command
+from deepnets_bench.errors import BadInput
+from deepnets_bench.leaderboard.aggregate import boards
+from deepnets_bench.leaderboard.report import (
+    Table,
+    cost_table,
+    print_table,
+    ranking_table,
+    to_latex,
+    to_markdown,
+    to_text,
+)
+from deepnets_bench.leaderboard.results import ResultRow, append_rows
+
+from .conftest import failed_row, make_row
+
+HOSTILE = Table("t_1", ("GNN", "x"), (("<b>a|b</b> [red]50%_#&{}~^\\", "1.0 ± 0.1"),))
+
+
+def test_cells_of_the_ranking(rows: list[ResultRow]) -> None:
+    bad = failed_row(gnn="d", split="wide", reason="NaN loss")
+    table = ranking_table(boards([*rows, bad])[0], note="early training")
+    assert table.title == "digits v1 · early training"
+    assert table.headers == ("GNN", "seeds", "avg rank ↓", "test", "wide", "deep")
+    assert table.rows[0] == ("a", "2", "1.33", "52.0 ± 2.8", "45.0 ± 7.1 (-7.0)", "61.0 ± 1.4 (+9.0)")
+    assert table.rows[3] == ("d", "0", "–", "–", "failed", "–")
+    assert "d, wide: seed 0 failed: NaN loss." in table.notes
+
+
+def test_a_score_with_a_missing_seed_is_marked(rows: list[ResultRow]) -> None:
+    bad = failed_row(gnn="a", seed=2, split="wide", status="timeout", reason="60 minutes")
+    table = ranking_table(boards([*rows, bad])[0])
+    assert table.rows[0][4] == "45.0 ± 7.1 (-7.0)*"
+    assert table.notes[-1] == "a, wide: seed 2 timeout: 60 minutes."
+
+
+def test_a_reproduced_method_says_so() -> None:
+    rows = [make_row(reproduced_by="CI"), make_row(gnn="b")]
+    assert [row[0] for row in ranking_table(boards(rows)[0]).rows] == ["b", "gat (reproduced)"]
+
+
+def test_cost_cells(rows: list[ResultRow]) -> None:
+    table = cost_table(boards(rows)[0])
+    assert table.headers[1] == "GHN parameters (M)"
+    assert table.rows[0] == ("a", "0.100", "0.004", "1000", "70", "6", "–")
+
+
+def test_plain_text_is_aligned_and_whole(rows: list[ResultRow]) -> None:
+    lines = to_text(ranking_table(boards(rows)[0])).splitlines()
+    assert lines[1].endswith("deep")
+    assert len(lines[1]) == len(lines[2]), "numbers are aligned on the right"
+    out = io.StringIO()
+    print_table(ranking_table(boards(rows)[0]), Console(file=out, width=20))
+    assert "45.0 ± 7.1 (-7.0)" in out.getvalue(), "a pipe is never cut to a terminal's width"
+
+
+def test_a_terminal_shows_every_cell_and_no_markup() -> None:
+    out = io.StringIO()
+    print_table(HOSTILE, Console(file=out, width=100, force_terminal=True, no_color=True))
+    assert "[red]50%" in out.getvalue()
+    assert "1.0±0.1" in out.getvalue()
+
+
+def test_markdown_is_escaped() -> None:
+    text = to_markdown(HOSTILE)
+    assert text.splitlines()[0] == "## t\\_1"
+    assert "| &lt;b&gt;a\\|b&lt;/b&gt; \\[red\\]50%\\_#&amp;\\{\\}\\~^\\\\ | 1.0 ± 0.1 |" in text
+
+
+def test_latex_is_escaped() -> None:
+    row = to_latex(HOSTILE).splitlines()[7]
+    assert row == (
+        r"\textless{}b\textgreater{}a|b\textless{}/b\textgreater{} {[}red]50\%\_\#\&\{\}"
+        r"\textasciitilde{}\textasciicircum{}\textbackslash{} & 1.0 $\pm$ 0.1 \\"
+    )
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    application = typer.Typer()
+    command.register(application)
+    return application
+
+
+def test_show_prints_the_default_file(
+    app: typer.Typer, rows: list[ResultRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_rows(tmp_path / "leaderboards" / "digits" / "results.csv", rows)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["leaderboard", "show"])
+    assert result.exit_code == 0, result.output
+    assert "digits v1 · early training" in result.output
+    assert "45.0 ± 7.1 (-7.0)" in result.output
+    assert "GHN parameters (M)" in result.output
+
+
+def test_show_sorts_and_reads_a_given_file(app: typer.Typer, rows: list[ResultRow], tmp_path: Path) -> None:
+    append_rows(tmp_path / "mine.csv", rows)
+    arguments = [
+        "leaderboard",
+        "show",
+        "--results",
+        str(tmp_path / "mine.csv"),
+        "--sort",
+        "test",
+        "--no-cost",
+    ]
+    lines = CliRunner().invoke(app, arguments).output.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["b", "a", "c"]
+
+
+def test_show_without_results_is_one_sentence(app: typer.Typer, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["leaderboard", "show", "--results", str(tmp_path / "none.csv")])
+    assert isinstance(result.exception, BadInput)
+    assert "make one with `deepnets-bench run" in str(result.exception)
+
+
+def test_neither_torch_nor_pandas_is_imported(tmp_path: Path, rows: list[ResultRow]) -> None:
+    append_rows(tmp_path / "r.csv", rows)
+    code = (
+        "import sys, typer; from pathlib import Path; from deepnets_bench.commands import leaderboard as c; "
+        f"c.show(results=Path({str(tmp_path / 'r.csv')!r})); "
+        "heavy = {'torch', 'torch_geometric', 'dgl', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, timeout=60)

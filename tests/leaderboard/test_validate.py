@@ -1,0 +1,104 @@
+"""Every kind of fault in a submission is found, and only the faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, append_rows, write_scores
+from deepnets_bench.leaderboard.validate import Protocol, validate
+
+from .conftest import failed_row, make_row
+
+PROTOCOL = Protocol("digits", 1, seeds=(0, 1), splits={"test": 3, "wide": 2})
+SCORES = {"test": {0: 0.5, 1: 0.25, 2: 0.75}, "wide": {0: 0.1, 1: 0.3}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results.csv"
+
+
+def submission(path: Path, seeds: tuple[int, ...] = (0, 1), gnn: str = "gat") -> list[ResultRow]:
+    """The complete rows of one method, their scores written beside `path`."""
+    rows = []
+    for seed in seeds:
+        name = write_scores(path.parent / "scores", f"{gnn}-{seed}", SCORES)
+        for split, scores in SCORES.items():
+            fields = {"seed": seed, "split": split, "n_split": len(scores), "scores_file": name, "gnn": gnn}
+            rows.append(make_row(**fields, **accuracy_summary(scores)))
+    return rows
+
+
+def changed(row: ResultRow, **fields: object) -> ResultRow:
+    return ResultRow(**(row.model_dump() | fields))
+
+
+def test_a_sound_submission_has_no_faults(path: Path) -> None:
+    append_rows(path, submission(path))
+    append_rows(path, submission(path, seeds=(0, 1, 2), gnn="mine"))  # more seeds are welcome
+    append_rows(path, [failed_row(gnn="gat", seed=1, split="wide", n_split=2)])  # it was finished before
+    assert validate(path, PROTOCOL) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"track": "cifar10"}, "row 5, column track: 'cifar10' is not 'digits'"),
+        ({"track_version": 2}, "row 5, column track_version: 2 is newer than version 1, the newest"),
+        ({"split": "deep"}, "row 5, column split: 'deep' is not one of test, wide"),
+        ({"dataset_fingerprint": "d9"}, "row 5, column dataset_fingerprint: 'd9' differs from 'd1' of row 2"),
+        ({"dataset_fingerprint": ""}, "row 5, column dataset_fingerprint: it is empty"),
+        ({"scores_file": ""}, "row 5, column scores_file: '' is not the name of a file in scores/"),
+        ({"scores_file": "../gat-1.csv"}, "row 5, column scores_file: '../gat-1.csv' is not the name"),
+        ({"scores_file": "other.csv"}, "row 5, column scores_file: Cannot read the scores"),
+        ({"accuracy_mean": 0.21}, "row 5, column accuracy_mean: 0.21 is stated, 0.2 follows from gat-1.csv"),
+        ({"accuracy_max_index": 0}, "row 5, column accuracy_max_index: 0 is stated, 1 follows"),
+        ({"seed": 0}, "row 5: repeats row 3 (gat, seed 0, split wide)"),
+        ({"seed": 7}, "gat, seed 1: no finished row of wide"),
+        ({"comparable": False}, "gat, seed 1: no finished row of wide"),
+    ],
+)
+def test_each_fault_is_named(path: Path, fields: dict[str, object], fault: str) -> None:
+    rows = submission(path)
+    rows[-1] = changed(rows[-1], **fields)
+    append_rows(path, rows)
+    assert any(found.startswith(fault) for found in validate(path, PROTOCOL)), validate(path, PROTOCOL)
+
+
+def test_counts_must_be_those_of_the_track(path: Path) -> None:
+    append_rows(path, submission(path))
+    faults = validate(path, Protocol("digits", 1, seeds=(0, 1), splits={"test": 3, "wide": 50}))
+    assert [fault.split(":")[0] for fault in faults] == ["row 3, column n_split", "row 5, column n_split"]
+
+
+def test_a_missing_seed_and_a_failed_row_are_incomplete(path: Path) -> None:
+    rows = submission(path)
+    append_rows(path, [*rows[:3], failed_row(seed=1, split="wide", n_split=2)])
+    assert validate(path, PROTOCOL) == ["gat, seed 1: no finished row of wide"]
+
+
+def test_a_reproduction_is_not_a_repeat(path: Path) -> None:
+    rows = submission(path)
+    append_rows(path, [*rows, *(changed(row, reproduced_by="CI") for row in rows)])
+    assert validate(path, PROTOCOL) == []
+
+
+def test_rows_of_an_older_version_are_history(path: Path) -> None:
+    old = [changed(row, track_version=1) for row in submission(path, seeds=(0,))]
+    append_rows(path, old)
+    assert validate(path, Protocol("digits", 2, seeds=(0, 1), splits={"test": 9})) == []
+
+
+def test_an_empty_file_is_a_fault(path: Path) -> None:
+    path.write_text("")
+    assert validate(path) == ["the file holds no rows"]
+
+
+def test_schema_faults_come_with_the_others(path: Path) -> None:
+    append_rows(path, submission(path))
+    path.write_text(path.read_text().replace(",1000,", ",often,", 1))
+    faults = validate(path, PROTOCOL)
+    assert faults[0].startswith("row 2, column steps: 'often' is refused")
+    assert faults[1] == "gat, seed 0: no finished row of test"
