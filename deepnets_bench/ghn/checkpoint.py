@@ -1,0 +1,166 @@
+"""Files of hypernetworks: our safetensors with the configuration inside, and the published .pt layouts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.ghn.config import GHNConfig
+from deepnets_bench.ghn.model import GHN
+
+FORMAT = "deepnets-bench GHN 1"
+# Published GHN-3 files keep the embeddings of the first layer's input at the top level.
+_INPUT_EMBEDDINGS = ("centrality_embed_in", "centrality_embed_out", "input_dist_embed")
+
+
+def save(ghn: GHN, path: str | os.PathLike[str]) -> None:
+    """Write all weights and the configuration; the file appears whole or not at all.
+
+    A path that ends in .pt gets the published layout (state_dict and config under the published keys),
+    which has no place for a plug-in GNN: `BadInput`. Raises `BadInput` too where the folder is not writable.
+    """
+    target = Path(path)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ghn.state_dict().items()}
+    if target.suffix == ".pt" and ghn.config.gnn is not None:
+        raise BadInput(
+            f"The published layout cannot hold GNN '{ghn.config.gnn}'; save to a .safetensors file."
+        )
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.name, delete=False) as file:
+            temporary = Path(file.name)
+        try:
+            if target.suffix == ".pt":
+                published = {"state_dict": _published_names(tensors), "config": _published_config(ghn.config)}
+                torch.save(published, temporary)
+            else:
+                metadata = {"format": FORMAT, "config": json.dumps(ghn.config.to_dict())}
+                safetensors.torch.save_file(tensors, temporary, metadata)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot write {target}: {error.strerror}.") from error
+
+
+def load(path: str | os.PathLike[str]) -> GHN:
+    """The hypernetwork in a file of `save` or in a published checkpoint, on the CPU.
+
+    Raises `BadInput` where there is no such file, `CorruptFile` for one that is truncated, of another
+    kind, or whose tensors are not those of its configuration.
+    """
+    source = Path(path)
+    try:
+        with source.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise BadInput(f"Cannot read {source}: {error.strerror}.") from error
+    is_safetensors = head[8:] == b"{" or source.suffix == ".safetensors"
+    config, tensors = _read_safetensors(source) if is_safetensors else _read_published(source)
+    ghn = GHN(config)
+    _check_tensors(source, ghn.state_dict(), tensors)
+    ghn.load_state_dict(tensors)
+    return ghn
+
+
+def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise CorruptFile(f"{path} is truncated or not a safetensors file: {error}.") from error
+    if metadata.get("format") != FORMAT:
+        raise CorruptFile(f"{path} holds no hypernetwork of this version ({FORMAT}).")
+    return GHNConfig.from_dict(json.loads(metadata["config"])), tensors
+
+
+def _read_published(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CorruptFile(f"{path} is truncated or not a hypernetwork's checkpoint.") from error
+    if not isinstance(content, Mapping):
+        raise CorruptFile(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CorruptFile(f"{path} holds no state_dict of tensors; it has {', '.join(map(str, content))}.")
+    tensors = {_own_name(name.removeprefix("module.")): tensor for name, tensor in state.items()}
+    settings = content.get("config")
+    try:
+        return _infer_config(tensors, settings if isinstance(settings, Mapping) else {}), tensors
+    except (KeyError, IndexError) as error:
+        raise CorruptFile(f"{path} is not a hypernetwork: its state_dict lacks {error}.") from error
+
+
+def _infer_config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> GHNConfig:
+    """The configuration of a published file: what it states, and what only its tensors' shapes tell."""
+    known = {name: settings[name] for name in GHNConfig.__dataclass_fields__ if name in settings}
+    hid = tensors["embed.weight"].shape[1]
+    num_classes = tensors["bias_class.1.weight"].shape[0]
+    out = tensors["bias_class.1.weight"].shape[1]
+    known |= {"hid": hid, "num_classes": num_classes, "layernorm": "ln.weight" in tensors}
+    if "max_shape" not in known:
+        window = round((tensors["decoder.fc.0.weight"].shape[0] / (4 * hid)) ** 0.5)
+        inp = tensors["decoder.conv.2.weight"].shape[0] // out
+        known["max_shape"] = (out, inp, window, window)
+    layers = {int(match[1]) for name in tensors if (match := re.match(r"gnn\.(\d+)\.", name))}
+    if layers:
+        heads = tensors["gnn.0.attn.proj_e.2.bias"].shape[0]
+        known |= {"hypernet": "graphormer", "layers": max(layers) + 1, "heads": heads}
+    elif "gnn.gru.weight_hh" in tensors:
+        known |= {"hypernet": "gatedgnn", "ve": "gnn.mlp_ve.fc.0.weight" in tensors}
+    else:
+        known["hypernet"] = "mlp"
+    config = GHNConfig.from_dict(known)
+    # Older files do not say whether predictions are scaled; only GHN-1 leaves out the layer norm.
+    return config if "weight_norm" in known else replace(config, weight_norm=config.layernorm)
+
+
+def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for problem, names in (
+        ("lacks", sorted(set(expected) - set(found))),
+        ("has the unknown", sorted(set(found) - set(expected))),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CorruptFile(f"{path} {problem} tensors {', '.join(names[:3])}{more}.")
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            raise CorruptFile(
+                f"{path}: tensor {name} has shape {list(found[name].shape)}, expected {list(tensor.shape)}."
+            )
+
+
+def _own_name(name: str) -> str:
+    return f"gnn.0.{name}" if name.startswith(_INPUT_EMBEDDINGS) else name
+
+
+def _published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefixes = tuple(f"gnn.0.{name}" for name in _INPUT_EMBEDDINGS)
+    return {
+        name.removeprefix("gnn.0.") if name.startswith(prefixes) else name: tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _published_config(config: GHNConfig) -> dict[str, Any]:
+    settings = config.to_dict()
+    del settings["gnn"], settings["gnn_options"]
+    if config.is_graphormer:
+        settings |= {"hypernet": "gatedgnn", "is_ghn2": False}
+    else:
+        del settings["layers"], settings["heads"]
+    return settings

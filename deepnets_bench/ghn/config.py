@@ -1,0 +1,95 @@
+"""Configuration of a graph hypernetwork, and the published models' settings by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.ghn.decoders import DECODERS
+
+HYPERNETS = ("gatedgnn", "mlp", "graphormer")
+MaxShape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class GHNConfig:
+    """What a hypernetwork is made of; the first eight fields are those of the published checkpoints.
+
+    `max_shape` is the largest (out, in, height, width) the decoder predicts by itself, `hypernet` the
+    graph network, `ve` whether it reads virtual edges, `weight_norm` whether predictions are scaled by
+    fan-in, `layernorm` whether node states are normalised before decoding, `hid` the width of node states.
+    `layers` and `heads` belong to the graphormer. `gnn` names a plug-in (`deepnets_bench.gnn.resolve`)
+    that takes the place of `hypernet`, and `gnn_options` what it is built with.
+    """
+
+    num_classes: int = 10
+    max_shape: MaxShape = (64, 64, 11, 11)
+    hypernet: str = "gatedgnn"
+    decoder: str = "conv"
+    weight_norm: bool = True
+    ve: bool = True
+    layernorm: bool = True
+    hid: int = 32
+    layers: int = 0
+    heads: int = 0
+    gnn: str | None = None
+    gnn_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.max_shape)
+        object.__setattr__(self, "max_shape", shape)
+        if len(shape) != 4 or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise BadInput(f"max_shape must be four positive whole numbers, not {list(shape)}.")
+        if self.hypernet not in HYPERNETS:
+            raise UnknownName("hypernet", str(self.hypernet), HYPERNETS)
+        if self.decoder not in DECODERS:
+            raise UnknownName("decoder", str(self.decoder), DECODERS)
+        if not isinstance(self.num_classes, int) or self.num_classes < 1:
+            raise BadInput(f"num_classes must be a positive whole number, not {self.num_classes!r}.")
+        if not isinstance(self.hid, int) or self.hid < 4 or self.hid % 4:
+            raise BadInput(f"hid must be a positive multiple of 4, not {self.hid!r}.")
+        if self.is_graphormer and (self.layers < 1 or self.heads < 1 or self.hid % self.heads):
+            raise BadInput("A graphormer needs layers, and heads that divide hid.")
+
+    @property
+    def is_graphormer(self) -> bool:
+        return self.hypernet == "graphormer"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GHNConfig:
+        """Read `to_dict()` output or a published checkpoint's config; unknown keys raise `BadInput`."""
+        values = dict(data)
+        if not values.pop("is_ghn2", True):  # GHN-3 files name its graph network by this flag
+            values["hypernet"] = "graphormer"
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise BadInput(f"Unknown hypernetwork setting {', '.join(unknown)}.")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "max_shape": list(self.max_shape)}
+
+
+_GRAPHORMERS = {"t": (64, 3, 8), "s": (128, 5, 16), "l": (256, 12, 16), "xl": (384, 24, 16)}
+PRESETS = ("ghn1", "ghn2", "mlp", *(f"ghn3-{size}" for size in _GRAPHORMERS))
+
+
+def preset(name: str, num_classes: int) -> GHNConfig:
+    """The published settings called `name`: kernels up to 11×11, or 16×16 for ImageNet's 1000 classes."""
+    window = 16 if num_classes == 1000 else 11
+    max_shape = (64, 64, window, window)
+    if name == "ghn1":
+        return GHNConfig(num_classes, max_shape, weight_norm=False, ve=False, layernorm=False)
+    if name == "ghn2":
+        return GHNConfig(num_classes, max_shape)
+    if name == "mlp":
+        return GHNConfig(num_classes, max_shape, hypernet="mlp")
+    if name in PRESETS:
+        hid, layers, heads = _GRAPHORMERS[name.removeprefix("ghn3-")]
+        return GHNConfig(
+            num_classes, (hid, hid, window, window), "graphormer", hid=hid, layers=layers, heads=heads
+        )
+    raise UnknownName("hypernetwork", name, PRESETS)

@@ -1,0 +1,221 @@
+"""The graph hypernetwork: reads the graph of an architecture and predicts all its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deepnets_bench.errors import BadInput
+from deepnets_bench.ghn import assign
+from deepnets_bench.ghn.config import GHNConfig, preset
+from deepnets_bench.ghn.decoders import TwoLayer, build_decoder
+from deepnets_bench.ghn.shapes import ShapeEncoder
+from deepnets_bench.primitives import PRIMITIVES
+
+if TYPE_CHECKING:
+    from deepnets_bench.architecture import Architecture
+    from deepnets_bench.dataset import GraphBatch
+
+VIRTUAL_EDGE_CUTOFF = 50
+
+
+@dataclass(frozen=True)
+class Initialized:
+    """What `GHN.initialize` did: names of the predicted parameters, and name → reason for the others."""
+
+    predicted: list[str]
+    left: dict[str, str]
+
+
+class GHN(nn.Module):
+    """A shape encoder, a graph network, and decoders shared by all parameters of all architectures.
+
+    The graph network is the part a benchmark varies: any `nn.Module` with `forward(x, batch) -> x`.
+    Zhang et al. 2019 (GHN-1), Knyazev et al. 2021 (GHN-2), 2023 (GHN-3).
+    """
+
+    def __init__(self, config: GHNConfig, gnn: nn.Module | None = None) -> None:
+        """Build around `gnn`, or around the graph network that `config` names."""
+        super().__init__()
+        self.config = config
+        dim, out = config.hid, config.max_shape[0]
+        self.embed = nn.Embedding(len(PRIMITIVES), dim)
+        self.shape_enc = ShapeEncoder(dim, config.num_classes, max(config.max_shape[2:]))
+        self.gnn = build_gnn(config) if gnn is None else gnn
+        if config.layernorm:
+            self.ln = nn.LayerNorm(dim)
+        self.decoder = build_decoder(
+            config.decoder, dim, config.max_shape, config.num_classes, central=config.is_graphormer
+        )
+        self.decoder_1d = TwoLayer(dim, 2 * dim, 2 * out)
+        self.bias_class = nn.Sequential(nn.ReLU(), nn.Linear(out, config.num_classes))
+        if config.is_graphormer:
+            self._shrink()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Mapping[str, Any] | GHNConfig,
+        gnn: str | None = None,
+        gnn_options: Mapping[str, Any] | None = None,
+        num_classes: int = 10,
+    ) -> GHN:
+        """A fresh hypernetwork: "ghn1", "ghn2", "mlp", "ghn3-t" (-s, -l, -xl), or a dict of settings.
+
+        `gnn` puts another graph network in place of its own: a baseline's name, `./mine.py:MyGNN`,
+        `package.module:Class`; `gnn_options` are passed to it. `num_classes` applies to names only.
+        """
+        if isinstance(config, str):
+            config = preset(config, num_classes)
+        elif not isinstance(config, GHNConfig):
+            config = GHNConfig.from_dict(config)
+        if gnn is not None:
+            config = replace(config, gnn=gnn, gnn_options=dict(gnn_options or {}))
+        return cls(config)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> GHN:
+        """Read a file of `save` or a published checkpoint (.pt); raises `CorruptFile` or `BadInput`."""
+        from deepnets_bench.ghn.checkpoint import load
+
+        return load(path)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write safetensors with the configuration inside, or the published layout if `path` ends in .pt."""
+        from deepnets_bench.ghn.checkpoint import save
+
+        save(self, path)
+
+    @property
+    def virtual_edges(self) -> int:
+        """Cutoff of the virtual edges that the graph network reads; 1 stands for none."""
+        return VIRTUAL_EDGE_CUTOFF if self.config.ve else 1
+
+    def node_states(self, batch: GraphBatch) -> Tensor:
+        """States of all nodes after the graph network and the layer norm: [N, hid].
+
+        Raises `BadInput` where the graph network returns something else than finite [N, hid] floats on
+        the device of its input.
+        """
+        x = self.embed(batch.op) + self.shape_enc(batch.shape)
+        states: Tensor = self.gnn(x, batch)
+        self._check(x, states)
+        if self.config.layernorm:
+            states = self.ln(states)
+        return states
+
+    def forward(self, batch: GraphBatch) -> list[dict[str, Tensor]]:
+        """Predict the live parameters of every graph: name → tensor, in node order.
+
+        Always in the precision of the decoder's weights, under autocast too. Raises `BadInput` for an
+        unusable output of the graph network or a classifier of another size.
+        """
+        config = self.config
+        plan = assign.make_plan(batch.graphs, config.max_shape, config.num_classes, config.weight_norm)
+        states = self.node_states(batch)
+        with torch.autocast(states.device.type, enabled=False):
+            return self._decode(plan, states.to(self.embed.weight.dtype))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        arch: Architecture,
+        width: int = 32,
+        image_size: int = 32,
+        num_classes: int | None = None,
+        fc_dim: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Predict the live parameters of one architecture, without gradients: name → tensor.
+
+        `num_classes` is the hypernetwork's own unless given. For gradients call the hypernetwork on a
+        `GraphBatch`.
+        """
+        from deepnets_bench.dataset import GraphBatch
+
+        classes = self.config.num_classes if num_classes is None else num_classes
+        graph = arch.graph(width=width, image_size=image_size, num_classes=classes, fc_dim=fc_dim)
+        batch = GraphBatch.from_graphs([graph], virtual_edges=self.virtual_edges)
+        return self.forward(batch.to(self.embed.weight.device))[0]
+
+    @torch.no_grad()
+    def initialize(self, module: nn.Module, input_shape: tuple[int, int, int] = (3, 32, 32)) -> Initialized:
+        """Fill the parameters of any network in place; returns which were predicted and why others not.
+
+        Batch norms keep their running statistics, which belong to the old parameters: evaluate with batch
+        statistics or re-estimate them. Raises `BadInput` for a module that cannot be traced on images of
+        `input_shape` or has another number of classes; the module is then as before.
+        """
+        from deepnets_bench.dataset import GraphBatch
+        from deepnets_bench.trace import trace
+
+        traced = trace(module, input_shape)
+        batch = GraphBatch.from_graphs([traced.graph], virtual_edges=self.virtual_edges)
+        params = self.forward(batch.to(self.embed.weight.device))[0]
+        own = dict(module.named_parameters())
+        predicted = [name for name in params if name in own]
+        for name in predicted:
+            own[name].copy_(params[name])
+        return Initialized(predicted, traced.left)
+
+    def _decode(self, plan: assign.Plan, x: Tensor) -> list[dict[str, Tensor]]:
+        norm = self.config.weight_norm
+        slots = [*plan.kernel_slots, *(slot for slot, _, _ in plan.vectors)]
+        tensors = assign.predict_kernels(plan, x, self.decoder)
+        tensors += assign.predict_vectors(plan, self._vectors(x, plan.vector_nodes), norm)
+        slots += [slot for _, slot, _ in plan.class_weights]
+        tensors += assign.predict_class_weights(plan, x, self.decoder, norm)
+        slots += [slot for _, slot in plan.class_biases]
+        biases = self.bias_class(self._vectors(x, [node for node, _ in plan.class_biases])[:, 1])
+        tensors += (torch.tanh(0.2 * biases) if norm else biases).unbind(0)
+        return assign.assemble(plan, slots, tensors)
+
+    def _vectors(self, x: Tensor, nodes: list[int]) -> Tensor:
+        """Outputs [V, 2, max_shape[0]] of the 1-D decoder for `nodes`: rows of a weight and of a bias."""
+        index = torch.tensor(nodes, dtype=torch.long, device=x.device)
+        outputs: Tensor = self.decoder_1d(x.index_select(0, index))
+        return outputs.unflatten(1, (2, -1))
+
+    @torch.no_grad()
+    def _shrink(self) -> None:
+        """Initialise as GHN-3: small embeddings, and last layers that start near zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=self.config.hid**-0.5)
+        for layers in (self.decoder_1d, self.decoder, self.decoder.class_layer_predictor):
+            last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
+            last.weight /= 5
+            last.bias.zero_()
+
+    def _check(self, x: Tensor, states: Any) -> None:
+        name = self.config.gnn or type(self.gnn).__name__
+        if not isinstance(states, Tensor) or states.shape != x.shape:
+            got = list(states.shape) if isinstance(states, Tensor) else type(states).__name__
+            raise BadInput(f"GNN {name} must return node states of shape {list(x.shape)}, not {got}.")
+        if states.device != x.device:
+            raise BadInput(f"GNN {name} returned node states on {states.device}, not on {x.device}.")
+        if not states.is_floating_point():
+            raise BadInput(f"GNN {name} must return floating-point node states, not {states.dtype}.")
+        if not torch.isfinite(states).all():
+            raise BadInput(f"GNN {name} returned NaN or infinite node states.")
+
+
+def build_gnn(config: GHNConfig) -> nn.Module:
+    """The graph network that `config` names."""
+    if config.gnn is not None:
+        from deepnets_bench.gnn import resolve
+
+        return resolve(config.gnn).build(config.hid, **config.gnn_options)
+    if config.is_graphormer:
+        from deepnets_bench.ghn.graphormer import Graphormer
+
+        return Graphormer(config.hid, config.layers, config.heads)
+    from deepnets_bench.ghn.gatedgnn import GatedGNN, NodeMLP
+
+    if config.hypernet == "mlp":
+        return NodeMLP(config.hid)
+    return GatedGNN(config.hid, virtual_edges=config.ve)
