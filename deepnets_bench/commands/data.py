@@ -1,0 +1,240 @@
+"""`deepnets-bench generate`, `verify` and `inspect`: the dataset on disk."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from rich.console import Console
+
+    from deepnets_bench.architecture import Architecture
+    from deepnets_bench.manifest import Manifest
+    from deepnets_bench.predefined import ResNet50
+
+OnShard = Callable[[int, int], None]
+
+_QUIET_SECONDS = 2.0  # shorter work shows no progress
+_TABLE_COLUMNS = 100
+_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(generate)
+    app.command()(verify)
+    app.command()(inspect)
+
+
+def generate(
+    split: Annotated[
+        str,
+        typer.Option(
+            help="all, or one or more of train, val, test, wide, deep, dense, bnfree, search, predefined."
+        ),
+    ],
+    num: Annotated[
+        int | None, typer.Option(help="Graphs in each split; as in the paper when not given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the dataset.")] = Path("data"),
+    workers: Annotated[int | None, typer.Option(help="Processes; one a core when not given.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786."),
+    ] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Graphs in each file; 10000 when not given.")] = None,
+    dataset_version: Annotated[
+        int | None, typer.Option(help="Key of all random streams; another one gives other graphs.")
+    ] = None,
+) -> None:
+    """Make splits of DeepNets-1M on this machine.
+
+    The same command after an interruption goes on from the finished files and ends with the same bytes.
+    """
+    from rich.console import Console
+
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.generators import DATASET_VERSION, SPLIT_NAMES, materialise
+
+    if scheduler is not None and workers is not None:
+        raise BadInput("Give --workers or --scheduler, not both.")
+    names = list(SPLIT_NAMES) if split == "all" else [name.strip() for name in split.split(",")]
+    start = time.perf_counter()
+    with _progress("generating") as on_shard, _executor(scheduler) as executor:
+        manifests = materialise.generate(
+            names,
+            out,
+            num,
+            workers=workers,
+            executor=executor,
+            shard_size=shard_size,
+            dataset_version=DATASET_VERSION if dataset_version is None else dataset_version,
+            on_shard=on_shard,
+        )
+    console = Console()
+    _print_manifests(console, manifests, num)
+    console.print(f"{out}: ready in {time.perf_counter() - start:.1f} s", highlight=False, soft_wrap=True)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of the dataset, as given to generate --out.")],
+) -> None:
+    """Check every byte, every graph and that no architecture is in two splits; exit code 2 where not so."""
+    from deepnets_bench.errors import CorruptFile
+    from deepnets_bench.inspection import split_statistics, statistics_table
+    from deepnets_bench.shards import open_split
+    from deepnets_bench.verification import verify as verify_folder
+
+    console = _wide_console()
+    with _progress("verifying") as on_shard:
+        found = verify_folder(folder, on_shard)
+    if found.problems:
+        for problem in found.problems[1:]:
+            print(f"error: {problem}", file=sys.stderr)
+        raise CorruptFile(found.problems[0])
+    statistics = []
+    for report in found.splits:
+        manifest = report.manifest
+        console.print(
+            f"{manifest.split}: {manifest.count:,} graphs in {len(manifest.shards)} files, "
+            f"{report.bytes / manifest.count:.0f} bytes a graph, {report.duplicates} duplicates, "
+            f"fingerprint {manifest.fingerprint[:16]}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        statistics.append(split_statistics(open_split(folder, manifest.split)))
+    console.print(statistics_table(statistics))
+    console.print(f"{folder} is sound: files and graphs agree, splits share no architecture.", soft_wrap=True)
+
+
+def inspect(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|ARCH",
+            help="A dataset folder; or one architecture: a JSON file, SPLIT/INDEX, resnet50 or vit.",
+        ),
+    ],
+    width: Annotated[int, typer.Option(help="Channels of the first cell, for one architecture.")] = 32,
+    image_size: Annotated[int, typer.Option(help="Side of the images, for one architecture.")] = 32,
+) -> None:
+    """Print a dataset's statistics beside the published ones, or describe one architecture."""
+    from deepnets_bench import inspection
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.manifest import finished_splits
+    from deepnets_bench.shards import open_split
+
+    console = _wide_console()
+    if not Path(what).is_dir():
+        console.print(inspection.architecture_table(_find_architecture(what), width, image_size))
+        return
+    names = finished_splits(what)
+    if not names:
+        raise BadInput(f"{what} holds no finished split; make one with: deepnets-bench generate --out {what}")
+    console.print(
+        inspection.statistics_table([inspection.split_statistics(open_split(what, name)) for name in names])
+    )
+
+
+def _wide_console() -> Console:
+    """The terminal, or enough columns for a table where output goes elsewhere."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_TABLE_COLUMNS)
+
+
+def _find_architecture(text: str) -> Architecture | ResNet50:
+    from deepnets_bench.architecture import Architecture
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.generators import SPLITS, sample
+    from deepnets_bench.predefined import predefined
+
+    known = dict(zip(("resnet50", "vit"), (arch for arch, _ in predefined()), strict=True))
+    if text in known:
+        return known[text]
+    if Path(text).is_file():
+        try:
+            return Architecture.from_dict(json.loads(Path(text).read_text()))
+        except (ValueError, OSError) as error:
+            if isinstance(error, BadInput):
+                raise
+            raise BadInput(f"{text} is not a JSON file: {error}.") from error
+    split, _, index = text.partition("/")
+    if split in SPLITS and index.isdecimal():
+        return sample(split, int(index))
+    raise BadInput(
+        f"'{text}' is neither a dataset folder, a JSON file of an architecture, SPLIT/INDEX such as test/12, "
+        "resnet50 nor vit."
+    )
+
+
+@contextmanager
+def _executor(scheduler: str | None) -> Iterator[Executor | None]:
+    """A Dask cluster as an executor; None without an address."""
+    if scheduler is None:
+        yield None
+        return
+    from deepnets_bench.errors import BadInput, MissingExtra
+
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingExtra("--scheduler", "dask") from error
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"No Dask scheduler answers at {scheduler}.") from error
+    with client:
+        yield client.get_executor(pure=False)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[OnShard]:
+    """A function that shows how far the work is: a bar on a terminal, a line now and then elsewhere."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console)
+    task = bar.add_task(what)
+    start = last = time.perf_counter()
+
+    def on_shard(done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        bar.update(task, completed=done, total=total)
+        if now - start < _QUIET_SECONDS:
+            return
+        if console.is_terminal:
+            bar.start()
+        elif now - last > _LINE_SECONDS or done == total:
+            print(f"{what}: {done:,} of {total:,} graphs, {now - start:.0f} s", file=sys.stderr, flush=True)
+            last = now
+
+    try:
+        yield on_shard
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _print_manifests(console: Console, manifests: dict[str, Manifest], num: int | None) -> None:
+    for manifest in manifests.values():
+        size = sum(shard.bytes for shard in manifest.shards)
+        more = f" ({num:,} asked for)" if num and manifest.count > num else ""
+        console.print(
+            f"{manifest.split}: {manifest.count:,} graphs{more}, {size / manifest.count:.0f} bytes each",
+            highlight=False,
+            soft_wrap=True,
+        )

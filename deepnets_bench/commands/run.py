@@ -1,0 +1,216 @@
+"""`deepnets-bench run`, `eval` and `track`: from a GNN's name to result rows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deepnets_bench.harness.data import Dataset
+    from deepnets_bench.harness.jobs import Job
+    from deepnets_bench.harness.runner import Outcome
+    from deepnets_bench.harness.tracks import Track
+
+track_app = typer.Typer(help="Protocols: what is trained on what, for how long, and how it is scored.")
+
+TrackOption = Annotated[str, typer.Option("--track", help="A track's name, or a .toml file of your own.")]
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", envvar="DEEPNETS_BENCH_DATA", help="Folder of the generated splits."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(run)
+    app.command("eval")(evaluate)
+    track_app.command("list")(list_tracks)
+    track_app.command("show")(show_track)
+    app.add_typer(track_app, name="track", no_args_is_help=True)
+
+
+def run(
+    gnn: Annotated[
+        str, typer.Option(help="One or more: a name, ./file.py:Class or package.module:Class, with commas.")
+    ],
+    track: TrackOption = "digits",
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; those of the track by default.")] = None,
+    gnn_option: Annotated[
+        list[str] | None, typer.Option(help="key=value, handed to the GNN; may be repeated.")
+    ] = None,
+    smoke: Annotated[bool, typer.Option(help="Everything once, in little; not comparable.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; ./leaderboards/TRACK when not given.")
+    ] = None,
+    data: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Jobs at a time; as many as there are cores, one on a GPU.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue interrupted trainings.")] = False,
+) -> None:
+    """Train and evaluate GNNs on a track; missing splits are generated first, finished jobs skipped."""
+    from rich.console import Console
+
+    from deepnets_bench.errors import BadInput, RunFailed
+    from deepnets_bench.gnn import parse_options, resolve
+    from deepnets_bench.harness.jobs import RESULTS, Job, make_folder
+    from deepnets_bench.harness.runner import run_jobs, unfinished
+    from deepnets_bench.harness.tracks import load_track
+    from deepnets_bench.harness.view import view
+
+    protocol = load_track(track)
+    chosen = _seeds(seeds) if seeds is not None else list(protocol.seeds[:1] if smoke else protocol.seeds)
+    protocol = protocol.as_smoke() if smoke else protocol
+    options = parse_options(gnn_option or [])
+    names = list(dict.fromkeys(name.strip() for name in gnn.split(",") if name.strip()))
+    if not names:
+        raise BadInput("Give at least one GNN, such as --gnn gat; `deepnets-bench gnn list` shows them.")
+    for name in names:
+        resolve(name)  # a misspelt name must not wait for the jobs before it
+    folder = out or Path("leaderboards") / protocol.name
+    make_folder(folder)
+    console = Console(stderr=True)
+    console.print(
+        f"Track {protocol.name} v{protocol.version} ({protocol.label}): {protocol.description}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    dataset = _dataset(protocol, data, console)
+    everything = [Job(protocol, name, seed, options) for name in names for seed in chosen]
+    todo = unfinished(everything, dataset, folder)
+    _announce(console, everything, todo, folder)
+    workers = jobs or _default_workers(device, protocol)
+    try:
+        with view(console) as shown:
+            outcomes = run_jobs(
+                todo, dataset, folder, device=device, resume=resume, workers=workers, view=shown
+            )
+    except KeyboardInterrupt:
+        console.print("Interrupted; the same command with --resume goes on from here.", highlight=False)
+        raise
+    _print_ranking(protocol, folder, smoke)
+    failed = [outcome for outcome in outcomes if outcome.status != "ok"]
+    console.print(
+        f"{len(outcomes) - len(failed)} ok, {len(failed)} failed, {len(everything) - len(todo)} skipped; "
+        f"results in {folder / RESULTS}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if failed:
+        raise RunFailed(_failure(failed))
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A trained hypernetwork, such as ghn.safetensors.")],
+    split: Annotated[str | None, typer.Option(help="Such as val,wide; all of the track by default.")] = None,
+    track: TrackOption = "digits",
+    data: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Score a trained hypernetwork as a track does, and print the accuracies; no results are written."""
+    from rich.console import Console
+
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.harness.tracks import load_track
+
+    protocol = load_track(track)
+    if not checkpoint.exists():
+        raise BadInput(f"There is no checkpoint {checkpoint}.")
+    from deepnets_bench.harness.scoring import score_checkpoint  # with PyTorch, after the cheap checks
+
+    console = Console(stderr=True)
+    dataset = _dataset(protocol, data, console)
+    names = [name.strip() for name in split.split(",")] if split else list(protocol.evaluation.splits)
+    typer.echo(f"{checkpoint} on track {protocol.name} v{protocol.version}")
+    typer.echo("split    networks  accuracy  std     sem     max")
+    for name, summary in score_checkpoint(checkpoint, protocol, dataset.root, names, device):
+        std, sem = summary["accuracy_std"] or 0.0, summary["accuracy_sem"] or 0.0
+        count = f"{summary['n_evaluated']}/{summary['n_split']}"
+        typer.echo(
+            f"{name:8s} {count:>8s}  {summary['accuracy_mean']:7.2%}  {std:6.2%}  {sem:6.2%}  "
+            f"{summary['accuracy_max']:6.2%}"
+        )
+
+
+def list_tracks() -> None:
+    """Print the tracks that come with the package."""
+    from deepnets_bench.harness.tracks import load_track, track_names
+
+    for name in track_names():
+        track = load_track(name)
+        typer.echo(f"{name:14s} v{track.version}  {track.label:18s} {track.description}")
+
+
+def show_track(name: Annotated[str, typer.Argument(help="A track's name.")]) -> None:
+    """Print a track's file, which says what every number means."""
+    from deepnets_bench.harness.tracks import load_track, track_text
+
+    load_track(name)
+    typer.echo(track_text(name), nl=False)
+
+
+def _seeds(text: str) -> list[int]:
+    from deepnets_bench.errors import BadInput
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise BadInput(f"Seeds are whole numbers separated by commas, such as 0,1,2, not '{text}'.")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _default_workers(device: str, track: Track) -> int:
+    if device.startswith("cuda"):
+        return 1
+    if device == "auto":
+        import torch
+
+        if torch.cuda.is_available():
+            return 1
+    return max(1, _cores() // track.training.threads)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _dataset(track: Track, root: Path, console: Console) -> Dataset:
+    """The track's splits, generated where they are missing."""
+    from deepnets_bench.harness.data import prepare_dataset
+
+    with console.status(f"Preparing the splits of track {track.name} in {root}"):
+        return prepare_dataset(track, root, workers=_cores())
+
+
+def _announce(console: Console, everything: list[Job], todo: list[Job], folder: Path) -> None:
+    names = ", ".join(job.name for job in todo) or "none"
+    skipped = len(everything) - len(todo)
+    note = f" ({skipped} finished ones in {folder} are skipped)" if skipped else ""
+    console.print(f"{len(todo)} jobs{note}: {names}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
+    from rich.console import Console
+
+    from deepnets_bench.harness.jobs import RESULTS
+    from deepnets_bench.leaderboard.aggregate import select_board
+    from deepnets_bench.leaderboard.report import print_table, ranking_table
+    from deepnets_bench.leaderboard.results import read_rows
+
+    path = folder / RESULTS
+    if not path.exists():
+        return
+    board = select_board(read_rows(path), track.name, track.version, smoke or not track.comparable)
+    print_table(ranking_table(board, track.label), Console())
+
+
+def _failure(failed: list[Outcome]) -> str:
+    first = failed[0]
+    more = f" (and {len(failed) - 1} more jobs failed)" if len(failed) > 1 else ""
+    return f"{first.job.name}: {first.reason}; its log is {first.log}{more}."

@@ -1,0 +1,1 @@
+"""The harness: tracks, image sets, training, evaluation and the runner that turns a job into result rows."""

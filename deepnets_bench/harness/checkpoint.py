@@ -1,0 +1,63 @@
+"""Checkpoints of a training: written atomically with a digest; the newest two are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_NAME = re.compile(r"checkpoint-(\d+)\.ckpt")
+_KEPT = 2
+_DIGEST_BYTES = 32
+
+
+def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
+    """Write `content` (tensors, plain values) as the checkpoint of `step`; all but one older are removed."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getvalue()
+    path = folder / f"checkpoint-{step}.ckpt"
+    temporary = folder / f".{path.name}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(payload)
+            file.write(hashlib.sha256(payload).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in checkpoints(folder)[_KEPT:]:
+        old.unlink()
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoint files in a folder, newest first."""
+    found = [(int(match[1]), path) for path in folder.glob("*.ckpt") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """The content of the newest sound checkpoint, None if there is none; warns of damaged ones."""
+    for path in checkpoints(folder):
+        data = path.read_bytes()
+        payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            warnings.warn(f"Checkpoint {path} is damaged; falling back to the one before.", stacklevel=2)
+            continue
+        content: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+        return content
+    return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete all checkpoints of a folder, so that a fresh training cannot be mistaken for the one before."""
+    for path in checkpoints(folder):
+        path.unlink()

@@ -1,0 +1,74 @@
+"""Provenance of a result: package and library versions, git commit, device, time, peak memory (no torch)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import deepnets_bench
+
+
+def versions() -> dict[str, str]:
+    """The columns package_version, git_commit, torch_version, pyg_version and dgl_version of a result row."""
+    return {
+        "package_version": deepnets_bench.__version__,
+        "git_commit": git_commit(),
+        "torch_version": _installed("torch"),
+        "pyg_version": _installed("torch_geometric"),
+        "dgl_version": _installed("dgl"),
+    }
+
+
+def git_commit(folder: Path | None = None) -> str:
+    """The commit the package is run from, '-dirty' if its files were changed; '' outside a repository."""
+    folder = folder or Path(deepnets_bench.__file__).parent
+    try:
+        # A package installed into an environment inside some repository is no part of that repository.
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def cpu_name() -> str:
+    """The processor's model and the number of cores this process may use, e.g. "AMD EPYC 7B13 (2 cores)"."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux, or a processor that does not tell: the general name stays
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name} ({cores} cores)"
+
+
+def utc_now() -> str:
+    """The time in UTC, as result rows hold it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

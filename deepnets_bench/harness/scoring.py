@@ -1,0 +1,86 @@
+"""Scoring: a trained hypernetwork on the evaluation splits of a track."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.ghn.model import GHN
+from deepnets_bench.harness.data import load_architectures
+from deepnets_bench.harness.evaluation import Evaluation, evaluate
+from deepnets_bench.harness.images import ImageSet, load_images
+from deepnets_bench.harness.progress import JobProgress, Report
+from deepnets_bench.harness.tracks import Track
+from deepnets_bench.leaderboard.results import accuracy_summary
+
+
+def score_splits(
+    ghn: GHN,
+    track: Track,
+    root: Path,
+    images: ImageSet,
+    splits: Sequence[str],
+    report: Report | None = None,
+) -> Iterator[tuple[str, Evaluation]]:
+    """Evaluate `ghn` on splits generated under `root`, one after the other, by the rules of the track."""
+    for name in splits:
+        protocol = track.evaluation.splits[name]
+
+        def tell(done: Evaluation, name: str = name, total: int = protocol.count) -> None:
+            if report:
+                finished = len(done.accuracies) + len(done.failures)
+                report(JobProgress(name, finished, total, f"accuracy {done.mean:.1%}"))
+
+        yield (
+            name,
+            evaluate(
+                ghn,
+                load_architectures(root, name, protocol.count),
+                images.part(protocol.images).head(track.evaluation.max_images),
+                width=track.evaluation.width * protocol.width_factor,
+                fc_dim=track.evaluation.fc_dim,
+                num_classes=images.num_classes,
+                virtual_edges=virtual_edges(track, ghn),
+                batch_size=track.evaluation.batch_size,
+                on_network=tell,
+            ),
+        )
+
+
+def score_checkpoint(
+    path: Path, track: Track, root: Path, splits: Sequence[str], device: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(split, accuracy summary) of a saved hypernetwork; raises `UnknownName` for a split the track lacks."""
+    for name in splits:
+        if name not in track.evaluation.splits:
+            raise UnknownName(f"split of track '{track.name}'", name, track.evaluation.splits)
+    torch.set_num_threads(track.training.threads)
+    target = pick_device(device)
+    ghn = GHN.load(path).to(target)
+    images = load_images(track.images.dataset, track.images.size).to(target)
+    for name, result in score_splits(ghn, track, root, images, splits):
+        yield name, {"n_split": track.evaluation.splits[name].count, **accuracy_summary(result.accuracies)}
+
+
+def virtual_edges(track: Track, ghn: GHN) -> int:
+    """Cutoff of the virtual edges to compute: the track's where the GNN reads them, 1 otherwise."""
+    return track.ghn.virtual_edges if ghn.config.ve else 1
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is a GPU where PyTorch sees one, otherwise the CPU; raises `BadInput` for what is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"Unknown device '{name}': give auto, cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"Device '{name}' is not available: PyTorch sees {torch.cuda.device_count()} GPUs.")
+    return device

@@ -1,0 +1,250 @@
+"""Tracks: versioned protocols, each one commented TOML file read into frozen pydantic models (no torch)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.widths import WidthRule
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_Count = Field(ge=1)
+
+
+class _Table(BaseModel):
+    """One table of a track file: no unknown keys, no silent conversion of types, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Images(_Table):
+    """The images that networks classify, and how a training batch of them is drawn."""
+
+    dataset: Literal["digits"]
+    size: int = Field(ge=16, multiple_of=8)
+    batch_size: int = Field(ge=2)
+    shift: int = Field(0, ge=0)  # training images move by up to this many pixels each way
+
+
+class Networks(_Table):
+    """The training architectures and how large each one is built."""
+
+    count: int = _Count  # the first `count` architectures of the split `train`
+    max_nodes: int | None = Field(None, ge=8)  # leave out architectures with larger graphs
+    max_params: int | None = Field(None, ge=1)  # ... or with more parameters at the reference width
+    reference_width: int = _Count
+    meta_batch_size: int = _Count
+    max_meta_batch_nodes: int | None = Field(None, ge=8)  # a larger meta-batch is left out
+    width_rules: tuple[WidthRule, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _last_rule_matches_everything(self) -> Networks:
+        if not self.width_rules[-1].unconditional:
+            raise ValueError("the last of networks.width_rules must have no condition")
+        return self
+
+
+class Hypernetwork(_Table):
+    """The fixed parts of the graph hypernetwork around the GNN."""
+
+    config: str  # a named configuration of deepnets_bench.ghn
+    hid: int = Field(ge=4)
+    max_shape: tuple[int, int, int, int]  # largest tensor the decoder makes; larger ones are tiled
+    virtual_edges: int = Field(ge=1)  # graphs carry node pairs up to this directed distance
+
+
+class Optimisation(_Table):
+    """How the hypernetwork is trained."""
+
+    steps: int = _Count
+    optimiser: Literal["adam", "adamw"]
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine", "milestones"]
+    warmup_steps: int = Field(0, ge=0)  # linear from lr / warmup_steps
+    milestones: tuple[float, ...] = ()  # fractions of `steps` after which lr is multiplied by `gamma`
+    gamma: float = Field(0.1, gt=0, le=1)
+    clip_grad_norm: float = Field(gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    max_failures: int = Field(ge=0)  # networks that fail (not finite, out of memory) before the run fails
+    threads: int = _Count  # of PyTorch on the CPU; part of the protocol because times are reported
+    log_interval: int = _Count
+    checkpoint_interval: int = _Count
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Optimisation:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"training.warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})"
+            )
+        return self
+
+
+class Selection(_Table):
+    """Which weights are evaluated; only validation networks on validation images may decide it."""
+
+    rule: Literal["last", "best-val"]
+    interval: int = _Count  # steps between the validations of the learning curve
+    count: int = _Count  # validation networks in each
+    images: int = Field(ge=2)  # validation images in each
+
+
+class EvaluationSplit(_Table):
+    """The first `count` architectures of a split, built at `width_factor` times the track's width."""
+
+    count: int = _Count
+    images: Literal["val", "test"]
+    width_factor: int = Field(1, ge=1)
+
+
+class Evaluation(_Table):
+    """How predicted networks are scored: batch statistics in norm layers, batches of `batch_size`."""
+
+    batch_size: int = Field(ge=2)
+    max_images: int = Field(ge=2)  # the first so many images of the part
+    width: int = _Count
+    fc_dim: int = _Count
+    splits: dict[str, EvaluationSplit] = Field(min_length=1)
+
+
+class Smoke(_Table):
+    """What a smoke run reduces the protocol to."""
+
+    steps: int = _Count
+    networks: int = _Count
+    evaluated: int = _Count
+
+
+class Track(_Table):
+    """A whole protocol. Results of different names or versions are never compared."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: int = _Count
+    label: str  # printed with every table, e.g. "early training"
+    description: str
+    dataset_version: int = _Count
+    seeds: tuple[int, ...] = Field(min_length=1)
+    timeout_minutes: float = Field(gt=0)
+    images: Images
+    networks: Networks
+    ghn: Hypernetwork
+    training: Optimisation
+    selection: Selection
+    evaluation: Evaluation
+    smoke: Smoke
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over every field, so that an edited copy of a track is another track."""
+        return _digest(self.model_dump(mode="json"))
+
+    @property
+    def comparable(self) -> bool:
+        """False for a smoke run, and for any other change of a packaged track that keeps its name."""
+        return self.name not in track_names() or self == load_track(self.name)
+
+    def as_smoke(self) -> Track:
+        """The same path through the code in seconds; rows made with it are marked as not comparable."""
+        small = self.smoke
+        splits = {
+            name: split.model_copy(update={"count": min(split.count, small.evaluated)})
+            for name, split in self.evaluation.splits.items()
+        }
+        interval = max(1, small.steps // 2)
+        return self.model_copy(
+            update={
+                "label": "smoke test, not comparable",
+                "networks": self.networks.model_copy(
+                    update={"count": min(self.networks.count, small.networks)}
+                ),
+                "training": self.training.model_copy(
+                    update={
+                        "steps": small.steps,
+                        "warmup_steps": min(self.training.warmup_steps, small.steps // 4),
+                        "log_interval": interval,
+                    }
+                ),
+                "selection": self.selection.model_copy(
+                    update={"interval": interval, "count": min(self.selection.count, small.evaluated)}
+                ),
+                "evaluation": self.evaluation.model_copy(update={"splits": splits}),
+            }
+        )
+
+
+def track_names() -> list[str]:
+    """Names of the tracks that come with the package."""
+    folder = files("deepnets_bench") / "tracks"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def track_text(name: str) -> str:
+    """The commented TOML of a track that comes with the package, or of a file given by its path."""
+    if name.endswith(".toml"):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"Track file '{name}' cannot be read: {error}.") from error
+    names = track_names()
+    if name not in names:
+        raise UnknownName("track", name, names)
+    return (files("deepnets_bench") / "tracks" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_track(name: str) -> Track:
+    """Read a track by name or by the path of a .toml file; `BadInput` says what is wrong in one sentence."""
+    try:
+        data = tomllib.loads(track_text(name))
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"Track '{name}' is not valid TOML: {error}.") from error
+    return parse_track(data, name)
+
+
+def parse_track(data: Mapping[str, Any], source: str = "track") -> Track:
+    """Validate plain data; unknown keys, wrong types and values out of range raise `BadInput`."""
+    try:
+        # JSON mode, because it is strict about types and yet takes lists for tuples.
+        return Track.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UnknownName(f"key in track '{source}'", key, _keys_beside(first["loc"])) from invalid
+        message = first["msg"].removeprefix("Value error, ")
+        where = f", {key}" if key else ""
+        raise BadInput(f"Track '{source}'{where}: {message[:1].lower()}{message[1:]}.") from invalid
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """Full names of the keys that the table holding `location` does have."""
+    tables: dict[str, type[BaseModel]] = {
+        "images": Images,
+        "networks": Networks,
+        "width_rules": WidthRule,
+        "ghn": Hypernetwork,
+        "training": Optimisation,
+        "selection": Selection,
+        "evaluation": Evaluation,
+        "splits": EvaluationSplit,
+        "smoke": Smoke,
+    }
+    parents = [str(part) for part in location[:-1]]
+    table = next((tables[part] for part in reversed(parents) if part in tables), Track)
+    prefix = "".join(f"{part}." for part in parents)
+    return [prefix + name for name in table.model_fields]
+
+
+def _digest(data: Any) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

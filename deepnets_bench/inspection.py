@@ -1,0 +1,187 @@
+"""Statistics of splits beside the published ones, and descriptions of single architectures, as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numba
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from deepnets_bench import ir
+from deepnets_bench.primitives import PRIMITIVES
+from deepnets_bench.shards import ShardReader
+from deepnets_bench.verification import count_duplicates
+
+if TYPE_CHECKING:
+    from deepnets_bench.architecture import Architecture
+    from deepnets_bench.graph import ComputationGraph
+    from deepnets_bench.predefined import ResNet50
+
+
+class Published(NamedTuple):
+    """Nodes (min, max, mean, std), undirected degree and shortest path (mean, std) of the released files."""
+
+    nodes: tuple[int, int, float, float]
+    degree: tuple[float, float]
+    path: tuple[float, float]
+
+
+# Knyazev et al., NeurIPS 2021, as computed by the authors' notebook (train: its first 1000 graphs).
+PUBLISHED = {
+    "train": Published((35, 681, 192.3, 94.9), (2.3, 0.1), (14.5, 4.8)),
+    "val": Published((33, 549, 190.5, 94.4), (2.3, 0.1), (14.5, 5.0)),
+    "test": Published((43, 579, 185.5, 91.2), (2.3, 0.1), (14.3, 4.8)),
+    "wide": Published((48, 381, 178.6, 75.1), (2.3, 0.1), (14.7, 4.9)),
+    "deep": Published((74, 1017, 391.2, 176.7), (2.3, 0.1), (26.2, 9.3)),
+    "dense": Published((57, 993, 355.1, 182.3), (2.4, 0.1), (15.1, 4.1)),
+    "bnfree": Published((33, 503, 135.1, 78.1), (2.4, 0.1), (10.0, 2.8)),
+}
+SAMPLE = 1000  # graphs that statistics are taken of: the first of a split
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """Figures of the first `sampled` graphs of a split; `duplicates` is of all `count`.
+
+    `nodes` (min, max, mean, std), `degree` and `path` (mean, std over graphs; edges taken as undirected),
+    `cells` (min, max), `num_params` the median in CIFAR-10 form, `without_norm` a share.
+    """
+
+    split: str
+    count: int
+    sampled: int
+    nodes: tuple[int, int, float, float]
+    degree: tuple[float, float]
+    path: tuple[float, float]
+    cells: tuple[int, int]
+    num_params: float
+    without_norm: float
+    duplicates: int
+
+
+def split_statistics(reader: ShardReader, sample: int = SAMPLE) -> SplitStatistics:
+    """Compute the statistics of a split from its first graphs."""
+    records = reader[:sample]
+    nodes = np.array([record.num_nodes for record in records])
+    degrees, paths = np.array([degree_and_path(record.edge_index, record.num_nodes) for record in records]).T
+    cells = [int(record.cell.max()) + 1 for record in records]
+    norms = [record.encoded[ir.NORM_KIND] > 0 for record in records if record.name is None]
+    return SplitStatistics(
+        split=reader.split,
+        count=len(reader),
+        sampled=len(records),
+        nodes=(int(nodes.min()), int(nodes.max()), float(nodes.mean()), float(nodes.std())),
+        degree=(float(degrees.mean()), float(degrees.std())),
+        path=(float(paths.mean()), float(paths.std())),
+        cells=(min(cells), max(cells)),
+        num_params=float(np.median([record.num_params[0] for record in records])),
+        without_norm=1 - sum(norms) / max(len(norms), 1),
+        duplicates=count_duplicates(reader.column("key")),
+    )
+
+
+@numba.njit(cache=True)
+def degree_and_path(edge_index, num_nodes):  # type: ignore[no-untyped-def]
+    """(mean degree, mean shortest path between different nodes) of a graph, edges taken as undirected."""
+    n_edges = edge_index.shape[1]
+    start = np.zeros(num_nodes + 1, np.int64)
+    for e in range(n_edges):
+        start[edge_index[0, e] + 1] += 1
+        start[edge_index[1, e] + 1] += 1
+    start = np.cumsum(start)
+    neighbour = np.empty(2 * n_edges, np.int64)
+    fill = start[:-1].copy()
+    for e in range(n_edges):
+        u, v = edge_index[0, e], edge_index[1, e]
+        neighbour[fill[u]] = v
+        fill[u] += 1
+        neighbour[fill[v]] = u
+        fill[v] += 1
+    total, pairs = 0, 0
+    queue = np.empty(num_nodes, np.int64)
+    for origin in range(num_nodes):
+        distance = np.full(num_nodes, -1, np.int64)
+        distance[origin] = 0
+        queue[0] = origin
+        head, tail = 0, 1
+        while head < tail:
+            u = queue[head]
+            head += 1
+            total += distance[u]
+            for k in range(start[u], start[u + 1]):
+                v = neighbour[k]
+                if distance[v] < 0:
+                    distance[v] = distance[u] + 1
+                    queue[tail] = v
+                    tail += 1
+        pairs += tail - 1
+    return 2 * n_edges / num_nodes, total / max(pairs, 1)
+
+
+def statistics_table(statistics: list[SplitStatistics]) -> Table:
+    """A row for each split, and one below with the published figures."""
+    title = "mean ± std over graphs, edges taken as undirected"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("split")
+    for column in ("graphs", "nodes", "nodes", "degree", "path", "cells", "params", "no BN", "duplicates"):
+        table.add_column(column, justify="right")
+    for found in statistics:
+        low, high, mean, std = found.nodes
+        table.add_row(
+            found.split,
+            f"{found.count:,}",
+            f"{low}-{high}",
+            f"{mean:.1f} ± {std:.1f}",
+            f"{found.degree[0]:.2f}",
+            f"{found.path[0]:.1f} ± {found.path[1]:.1f}",
+            "{}-{}".format(*found.cells),
+            f"{found.num_params / 1e6:.2f}M",
+            f"{found.without_norm:.1%}",
+            str(found.duplicates),
+        )
+        if published := PUBLISHED.get(found.split):
+            low, high, mean, std = published.nodes
+            table.add_row(
+                "  published",
+                "",
+                f"{low}-{high}",
+                f"{mean:.1f} ± {std:.1f}",
+                f"{published.degree[0]:.1f}",
+                f"{published.path[0]:.1f} ± {published.path[1]:.1f}",
+                style="dim",
+            )
+    if any(found.count > found.sampled for found in statistics):
+        table.caption = f"first {SAMPLE:,} graphs (duplicates: all); params: median, CIFAR-10 form"
+    else:
+        table.caption = "params: median, CIFAR-10 form"
+    return table
+
+
+def architecture_table(arch: Architecture | ResNet50, width: int, image_size: int) -> Table:
+    """What an architecture is made of, and its graph at a size."""
+    program = arch.program(width=width, image_size=image_size)
+    graph: ComputationGraph = arch.graph(width=width, image_size=image_size)
+    degree, path = degree_and_path(graph.edge_index, graph.num_nodes)
+    counts = Counter(PRIMITIVES[op] for op in graph.op)
+    table = Table(show_header=False)
+    table.add_row("fingerprint", arch.fingerprint())
+    for key, value in arch.to_dict().items():
+        if key == "genotype":
+            for cell in ("normal", "reduce"):
+                steps = [" ".join(map(str, pair)) for pair in value[cell]]
+                pairs = zip(steps[::2], steps[1::2], strict=True)
+                table.add_row(f"{cell} cell", " | ".join(f"{a}, {b}" for a, b in pairs))
+                table.add_row(f"{cell} concat", ", ".join(map(str, value[f"{cell}_concat"])))
+        else:
+            table.add_row(key, str(value))
+    table.add_row(
+        "parameters", f"{program.num_params:,} at width {width}, images of {image_size}, 10 classes"
+    )
+    table.add_row("nodes, edges", f"{graph.num_nodes}, {graph.num_edges}")
+    table.add_row("degree, path", f"{degree:.2f}, {path:.2f} (undirected)")
+    table.add_row("primitives", ", ".join(f"{n} {name}" for name, n in counts.most_common()))
+    return table

@@ -1,0 +1,36 @@
+"""Functions compiled by numba and cached on disk, compiled anew when any of the sources they inline changes.
+
+numba's own cache looks at the file of a function only: after an update of `emit.py` alone, a cached caller in
+another module would go on with the old code, and generate graphs by old rules.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+# Modules whose compiled functions and constants end up in kernels of other modules.
+_SHARED = ("primitives", "ir", "emit", "graph", "keys", "packing")
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile with `numba.njit(cache=True)`; use as a decorator."""
+    compiled: Any = numba.njit(cache=True)(function)
+    # Private, but the same since numba 0.20; without it the cache would merely be numba's own.
+    cache_file = getattr(compiled._cache, "_cache_file", None)
+    if cache_file is not None:
+        cache_file._source_stamp = source_stamp(Path(inspect.getfile(function)))
+    return compiled
+
+
+def source_stamp(path: Path) -> tuple[tuple[int, int], ...]:
+    """Times and lengths of the sources a kernel in `path` depends on."""
+    core = Path(__file__).parent
+    sources = {core / f"{name}.py" for name in _SHARED} | {path}
+    if path.parent != core:
+        sources |= set(path.parent.glob("*.py"))
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, sorted(sources)))

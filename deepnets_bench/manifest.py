@@ -1,0 +1,155 @@
+"""Manifests: what a finished split consists of, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepnets_bench.errors import BadInput, CorruptFile
+
+FORMAT = "deepnets-bench graphs"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+SUFFIX = ".h5"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard as its manifest lists it; `content` is a checksum of the columns, whatever the file layout."""
+
+    file: str
+    start: int
+    stop: int
+    bytes: int
+    sha256: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished split consists of."""
+
+    split: str
+    dataset_version: int
+    package_version: str
+    shard_size: int
+    shards: tuple[ShardEntry, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of graphs."""
+        return self.shards[-1].stop if self.shards else 0
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that name the stored graphs and the bounds of their shards."""
+        text = "\n".join([self.split, str(self.dataset_version), *(shard.content for shard in self.shards)])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def shard_name(split: str, start: int, stop: int) -> str:
+    """File name of the shard of graphs start..stop-1."""
+    return f"{split}-{start:08d}-{stop:08d}{SUFFIX}"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`; from then on the split counts as finished."""
+    data: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "count": manifest.count,
+        "fingerprint": manifest.fingerprint,
+        **asdict(manifest),
+    }
+    data["checksum"] = _json_checksum(data)
+    write_atomically(folder / MANIFEST, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def read_manifest(root: str | Path, split: str) -> Manifest:
+    """The manifest of `ROOT/<split>`; raises `BadInput` without one, `CorruptFile` where it was altered."""
+    path = Path(root) / split / MANIFEST
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BadInput(
+            f"{Path(root)} holds no finished split '{split}'; make it with: "
+            f"deepnets-bench generate --split {split} --out {Path(root)}"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise CorruptFile(f"{path} cannot be read as a manifest: {error}.") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise CorruptFile(f"{path} is not a manifest of deepnets-bench.")
+    check_version(path, data.get("format_version"))
+    if data.pop("checksum", None) != _json_checksum(data):
+        raise CorruptFile(
+            f"{path} was changed after it was written (its checksum does not fit); "
+            "delete it and generate the split again."
+        )
+    try:
+        entries = tuple(ShardEntry(**entry) for entry in data["shards"])
+        manifest = Manifest(
+            data["split"], data["dataset_version"], data["package_version"], data["shard_size"], entries
+        )
+        bounds = [0] + [entry.stop for entry in entries]
+        sound = (
+            manifest.split == split
+            and data["count"] == manifest.count
+            and data["fingerprint"] == manifest.fingerprint
+            and all(
+                entry.start == start < entry.stop and entry.file == shard_name(split, entry.start, entry.stop)
+                for start, entry in zip(bounds, entries, strict=False)
+            )
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFile(f"{path} lacks entries of a manifest: {error!r}.") from error
+    if not sound:
+        raise CorruptFile(f"{path} contradicts itself.")
+    return manifest
+
+
+def finished_splits(root: str | Path) -> list[str]:
+    """Names of the splits under `root` that have a manifest, sorted."""
+    return sorted(path.parent.name for path in Path(root).glob(f"*/{MANIFEST}"))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` on the disk in one step: it then holds all of it or what it held before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def check_version(path: Path, version: Any) -> None:
+    """Raise `CorruptFile` for a format version this package cannot read."""
+    if not isinstance(version, (int, np.integer)):
+        raise CorruptFile(f"{path} does not say which format version it has.")
+    if version > FORMAT_VERSION:
+        raise CorruptFile(
+            f"{path} has format version {version}, newer than the {FORMAT_VERSION} this package reads; "
+            "upgrade deepnets-bench."
+        )
+
+
+def _json_checksum(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""Long tests of generation, outside the default suite: kills at random moments, a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deepnets_bench.generators import generate
+from deepnets_bench.shards import open_split
+from tests.generators.test_materialise import contents
+
+pytestmark = pytest.mark.stress
+
+ARGUMENTS = {"num": 60_000, "shard_size": 2_000}
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from deepnets_bench.cli import main; main()",
+    "generate",
+    "--split",
+    "train",
+]
+
+
+def test_fifty_kills_do_not_change_a_byte(tmp_path: Path) -> None:
+    """SIGKILL to the command and its workers; at the end the files are those of an undisturbed run."""
+    generate("train", tmp_path / "undisturbed", **ARGUMENTS)
+    root = tmp_path / "killed"
+    options = [
+        "--split",
+        "train",
+        "--num",
+        "60000",
+        "--shard-size",
+        "2000",
+        "--workers",
+        "2",
+        "--out",
+        str(root),
+    ]
+    chance = random.Random(0)
+    for kill in range(50):
+        process = subprocess.Popen([*COMMAND, *options], start_new_session=True)
+        time.sleep(chance.uniform(0.5, 6))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if kill % 7 == 6:  # begin again, so that kills meet all stages
+            for path in root.rglob("*.h5"):
+                path.unlink()
+    subprocess.run([*COMMAND, *options], check=True)
+    assert contents(root) == contents(tmp_path / "undisturbed")
+
+
+def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    arguments = {"num": 5_000, "shard_size": 500}
+    generate("train", tmp_path / "here", **arguments)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        options = [
+            "--split",
+            "train",
+            "--num",
+            "5000",
+            "--shard-size",
+            "500",
+            "--out",
+            str(tmp_path / "there"),
+        ]
+        subprocess.run([*COMMAND, *options, "--scheduler", cluster.scheduler_address], check=True)
+    assert len(open_split(tmp_path / "there", "train")) == 5_000
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")

@@ -1,0 +1,134 @@
+"""Jobs: each leaves rows, scores and a hypernetwork that scores the same; finished ones are skipped."""
+
+import pytest
+import torch
+
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.harness.data import prepare_dataset
+from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, run_job
+from deepnets_bench.harness.runner import run_jobs, unfinished
+from deepnets_bench.harness.scoring import pick_device, score_checkpoint
+from deepnets_bench.leaderboard.results import read_rows, read_scores
+from tests.harness.conftest import tiny_track
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return out, run_job(tiny, "mlp", 1, data=data, out=out, device="cpu")
+
+
+class Silent:
+    def __init__(self):
+        self.phases = []
+        self.outcomes = []
+
+    def update(self, job, progress):
+        self.phases.append(progress.phase)
+
+    def finish(self, outcome):
+        self.outcomes.append(outcome)
+
+
+def test_a_job_leaves_a_row_per_split_with_scores_and_provenance(tiny, finished):
+    out, rows = finished
+    assert read_rows(out / RESULTS) == rows
+    assert [(row.split, row.status, row.n_evaluated) for row in rows] == [
+        ("val", "ok", 3),
+        ("test", "ok", 3),
+        ("wide", "ok", 2),
+    ]
+    row = rows[1]
+    assert (row.track, row.track_version, row.gnn, row.seed, row.steps) == ("tiny", 1, "mlp", 1, 6)
+    assert row.ghn_params > row.gnn_params > 0
+    assert row.train_seconds > 0
+    assert row.peak_memory_mb > 50
+    assert row.torch_version == torch.__version__.partition("+")[0] or row.torch_version == torch.__version__
+    scores = read_scores(out / "scores" / row.scores_file)
+    assert sum(scores["test"].values()) / 3 == pytest.approx(row.accuracy_mean)
+
+
+def test_the_saved_hypernetwork_scores_the_same(tiny, data, finished):
+    out, rows = finished
+    (checkpoint,) = out.glob("runs/*/ghn.safetensors")
+    again = dict(score_checkpoint(checkpoint, tiny, data, ["test", "wide"], "cpu"))
+    for row in rows[1:]:
+        assert again[row.split]["accuracy_mean"] == row.accuracy_mean
+    with pytest.raises(UnknownName, match=r"split of track 'tiny' 'tset'\. Did you mean 'test'"):
+        next(score_checkpoint(checkpoint, tiny, data, ["tset"], "cpu"))
+
+
+def test_finished_jobs_are_known_by_all_that_determines_their_result(tiny, data, finished):
+    out, rows = finished
+    dataset = prepare_dataset(tiny, data)
+    assert finished_jobs(out) == {rows[0].config_hash: {"val", "test", "wide"}}
+    others = [
+        Job(tiny, "mlp", 2),
+        Job(tiny, "gat", 1),
+        Job(tiny, "mlp", 1, {"depth": 3}),
+        Job(tiny_track(training={"lr": 0.5}), "mlp", 1),
+    ]
+    assert unfinished([Job(tiny, "mlp", 1), *others], dataset, out) == others
+
+
+def test_an_edited_file_is_another_job(tiny, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("x = 1")
+    before = Job(tiny, f"{mine}:MyGNN", 0).config_hash("data")
+    mine.write_text("x = 2")
+    assert Job(tiny, f"{mine}:MyGNN", 0).config_hash("data") != before
+
+
+def test_failed_rows_name_the_reason_in_every_split(tiny, data):
+    rows = failed_rows(Job(tiny, "gat", 0), prepare_dataset(tiny, data), "timeout", "it took too long", 3.0)
+    assert [(row.split, row.status, row.n_evaluated, row.reason) for row in rows] == [
+        (split, "timeout", 0, "it took too long") for split in ("val", "test", "wide")
+    ]
+
+
+def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
+    track = tiny_track(training={"steps": 2, "warmup_steps": 0})
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import torch\n"
+        "class MyGNN(torch.nn.Module):\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "    def forward(self, x, batch):\n"
+        "        return x[:, :-1]\n"
+    )
+    dataset = prepare_dataset(track, data)
+    jobs = [Job(track, f"{mine}:MyGNN", 0), Job(track, "mlp", 0)]
+    view = Silent()
+    outcomes = run_jobs(jobs, dataset, tmp_path, device="cpu", resume=False, workers=1, view=view)
+    assert [outcome.status for outcome in outcomes] == ["failed", "ok"]
+    assert outcomes == view.outcomes
+    assert "must return node states of shape" in outcomes[0].reason
+    assert "Traceback" in outcomes[0].log.read_text()
+    assert view.phases[-1] == "wide"
+    statuses = [(row.gnn, row.status) for row in read_rows(tmp_path / RESULTS)]
+    assert statuses == [(f"{mine}:MyGNN", "failed")] * 3 + [("mlp", "ok")] * 3
+    assert unfinished(jobs, dataset, tmp_path) == jobs[:1]
+
+
+def test_a_job_over_its_time_is_stopped_and_leaves_a_row(data, tmp_path):
+    track = tiny_track(training={"steps": 100_000}).model_copy(update={"timeout_minutes": 0.1})
+    dataset = prepare_dataset(track, data)
+    (outcome,) = run_jobs(
+        [Job(track, "mlp", 0)], dataset, tmp_path, device="cpu", resume=False, workers=1, view=Silent()
+    )
+    assert outcome.status == "timeout"
+    assert {row.status for row in read_rows(tmp_path / RESULTS)} == {"timeout"}
+
+
+def test_devices_that_are_not_there_are_refused():
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(BadInput, match="Unknown device 'gpu'"):
+        pick_device("gpu")
+    with pytest.raises(BadInput, match="'cuda:99' is not available"):
+        pick_device("cuda:99")

@@ -1,0 +1,184 @@
+"""Training: the gradient is that of the mean loss, interruptions change nothing, failures are counted."""
+
+import csv
+import math
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.errors import BadInput, RunFailed
+from deepnets_bench.harness.checkpoint import checkpoints
+from deepnets_bench.harness.images import digits, training_batch
+from deepnets_bench.harness.jobs import build_ghn
+from deepnets_bench.harness.training import CURVE_COLUMNS, Trainer, learning_rate
+from tests.harness.conftest import tiny_track
+
+
+def make_trainer(track, architectures, gnn="ghn2", seed=0, images=None, **options) -> Trainer:
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    ghn = build_ghn(track, gnn, {}, 10)
+    return Trainer(
+        track,
+        ghn,
+        architectures["train"],
+        images or digits(16),
+        seed=seed,
+        virtual_edges=50,
+        validation=architectures["val"],
+        **options,
+    )
+
+
+def weights(trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.ghn.parameters()])
+
+
+def curve(folder) -> list[dict[str, str]]:
+    with open(folder / "curve.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_gradient_is_that_of_the_mean_loss(architectures):
+    track = tiny_track(training={"clip_grad_norm": 1e9})
+    trainer = make_trainer(track, architectures)
+    draws = next(trainer.sampler.from_step(0))
+    loss, _, n_ran = trainer._step(0, draws, lr=0.0)
+    ours = [None if p.grad is None else p.grad.clone() for p in trainer.ghn.parameters()]
+
+    # The definition: run the networks on live predictions and differentiate the mean in one go.
+    trainer.optimiser.zero_grad()
+    images, labels = training_batch(trainer.images.train, 0, 16, 1, seed=0)
+    nets, graphs = [], []
+    for draw in draws:
+        sizes = {"width": draw.width, "image_size": 16, "num_classes": 10, "fc_dim": draw.fc_dim}
+        nets.append(trainer.architectures[draw.index].build(**sizes).train())
+        graphs.append(trainer.architectures[draw.index].graph(**sizes))
+    torch.manual_seed(0)  # dropout, seeded as by (seed 0, step 0)
+    predicted = trainer.ghn(GraphBatch.from_graphs(graphs))
+    losses = [F.cross_entropy(net.run(images, p), labels) for net, p in zip(nets, predicted, strict=True)]
+    (sum(losses) / len(losses)).backward()
+    assert n_ran == 2
+    assert loss == pytest.approx(sum(loss.item() for loss in losses) / 2, rel=1e-5)
+    for mine, weight in zip(ours, trainer.ghn.parameters(), strict=True):
+        if weight.grad is None:
+            assert mine is None or not mine.any()
+        else:
+            torch.testing.assert_close(mine, weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_training_lowers_the_loss(architectures):
+    track = tiny_track(
+        training={"steps": 40, "lr": 0.01},
+        networks={"max_meta_batch_nodes": None},
+        selection={"interval": 40},
+        images={"shift": 0},
+    )
+    seen = []
+    small = [arch for arch in architectures["train"] if arch.n_cells < 6 and arch.norm != "none"][:2]
+    few = replace(digits(16), train=digits(16).train.head(16))
+    make_trainer(track, {**architectures, "train": small}, "mlp", images=few, report=seen.append).run()
+    losses = [progress.loss for progress in seen]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(tiny, architectures):
+    first, again, other = (make_trainer(tiny, architectures, seed=seed) for seed in (1, 1, 2))
+    for trainer in (first, again, other):
+        trainer.run()
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_an_interrupted_and_resumed_training_equals_an_uninterrupted_one(tiny, architectures, tmp_path, stop):
+    whole = make_trainer(tiny, architectures, folder=tmp_path / "whole")
+    whole.run()
+
+    def interrupt(progress) -> None:
+        if progress.step == stop:
+            signal.raise_signal(signal.SIGINT)
+
+    cut = make_trainer(tiny, architectures, folder=tmp_path / "cut", report=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    resumed = make_trainer(tiny, architectures, folder=tmp_path / "cut")
+    torch.manual_seed(99)  # a resumed process has another random state
+    assert resumed.resume() == stop
+    resumed.run()
+    assert torch.equal(weights(whole), weights(resumed))
+    columns = [name for name in CURVE_COLUMNS if name != "seconds"]
+    for expected, found in zip(curve(tmp_path / "whole"), curve(tmp_path / "cut"), strict=True):
+        assert [expected[name] for name in columns] == [found[name] for name in columns]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, architectures, tmp_path):
+    make_trainer(tiny, architectures, folder=tmp_path).run()
+    newest, before = checkpoints(tmp_path)
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    trainer = make_trainer(tiny, architectures, folder=tmp_path)
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
+        assert trainer.resume() == int(before.stem.split("-")[1])
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tiny, architectures, tmp_path):
+    make_trainer(tiny, architectures, folder=tmp_path).run()
+    with pytest.raises(BadInput, match="another protocol or seed"):
+        make_trainer(tiny, architectures, seed=1, folder=tmp_path).resume()
+
+
+def test_networks_that_fail_are_counted_and_beyond_the_limit_the_run_fails(tiny, architectures, monkeypatch):
+    import deepnets_bench.harness.training as module
+
+    execute, calls = module.execute, iter(range(1000))
+
+    def failing(steps, images, params, training):
+        if next(calls) in (0, 3):
+            raise RuntimeError("out of memory\nand a long explanation")
+        return execute(steps, images, params, training) * (math.nan if failing.nan else 1)
+
+    failing.nan = False
+    monkeypatch.setattr(module, "execute", failing)
+    trainer = make_trainer(tiny, architectures)
+    assert trainer.run().failures == 2
+    assert torch.isfinite(weights(trainer)).all()
+
+    failing.nan = True
+    trainer = make_trainer(tiny, architectures)
+    with pytest.raises(
+        RunFailed, match="step 1: more than 2 networks failed, the last one because the loss is nan"
+    ):
+        trainer.run()
+
+
+def test_best_val_keeps_the_weights_of_the_best_validation(architectures, monkeypatch):
+    import deepnets_bench.harness.training as module
+    from deepnets_bench.harness.evaluation import Evaluation
+
+    accuracies = iter([0.5, 0.2])
+    monkeypatch.setattr(module, "evaluate", lambda *args, **kwargs: Evaluation({0: next(accuracies)}))
+    at_best = []
+
+    def remember(progress) -> None:
+        if progress.step == 3:
+            at_best.append(weights(trainer).clone())
+
+    trainer = make_trainer(tiny_track(selection={"rule": "best-val"}), architectures, report=remember)
+    state = trainer.run()
+    assert (state.best_step, state.best_accuracy) == (3, 0.5)
+    assert torch.equal(weights(trainer), at_best[0])
+
+
+def test_learning_rate_schedules_by_hand(tiny):
+    cosine = tiny.training.model_copy(update={"lr": 1.0, "steps": 10, "warmup_steps": 2})
+    assert [learning_rate(cosine, step) for step in (0, 1, 2, 6)] == pytest.approx([0.5, 1.0, 1.0, 0.5])
+    steps = cosine.model_copy(update={"schedule": "milestones", "milestones": (0.5, 0.8)})
+    assert [learning_rate(steps, step) for step in (4, 5, 7, 8)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    constant = cosine.model_copy(update={"schedule": "constant"})
+    assert learning_rate(constant, 9) == 1.0
