@@ -13,10 +13,12 @@ setup: .venv/.done
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=23"
 	$(BIN)/python -m pip install --quiet -e ".[dev,dgl]"
+	@echo "Compiling the kernels once (about half a minute) ..."
+	$(BIN)/deepnets-bench generate --split val --num 1 --out .venv/warm-up > .venv/warm-up.log 2>&1
 	touch $@
 
 demo: setup
-	$(BIN)/deepnets-bench run --gnn mlp,gat --track digits --seeds 0 --steps 150 --evaluated 10 --data demo/data --out demo/results
+	$(BIN)/deepnets-bench run --gnn mlp,gat --data demo/data --out demo/results
 
 test: setup
 	$(BIN)/python -m pytest

@@ -5,8 +5,9 @@ The rules of the cells, stems and heads are here and nowhere else (see `program.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+from numba import int32, int64
+from numba.types import UniTuple
 
 from deepnets_bench.ir import (
     ACT,
@@ -108,9 +109,15 @@ from deepnets_bench.ir import (
     VIT_POS,
     VIT_STEM,
 )
+from deepnets_bench.kernel import kernel
+
+_I = int64
+_TABLE = int32[:, ::1]
+_VECTOR = int32[::1]
+_PAIR, _TRIPLE, _STEM = UniTuple(int64, 2), UniTuple(int64, 3), UniTuple(int64, 5)
 
 
-@numba.njit(cache=True)
+@kernel()
 def emit(code, width, image_size, num_classes, fc_dim):  # type: ignore[no-untyped-def]
     """Compile an encoded architecture: (table, args, used rows, used args, output is not empty)."""
     n_cells = code[N_CELLS]
@@ -178,7 +185,7 @@ def emit(code, width, image_size, num_classes, fc_dim):  # type: ignore[no-untyp
     return table, args, n, n_args, valid
 
 
-@numba.njit(cache=True, inline="always")
+@kernel(_I(_TABLE, _I, _I, _I, _I, _I, _I))
 def _row(table, n, kind, cell, slot, op, source):  # type: ignore[no-untyped-def]
     """Write the common columns of row n; returns the next free row."""
     row = table[n]
@@ -188,7 +195,7 @@ def _row(table, n, kind, cell, slot, op, source):  # type: ignore[no-untyped-def
     return n + 1
 
 
-@numba.njit(cache=True)
+@kernel(_I(_TABLE, _I, _I, _I, _I, _I, _I, _I, _I, _I, _I))
 def _conv(table, n, cell, slot, op, source, act, c_in, c_out, k, stride):  # type: ignore[no-untyped-def]
     _row(table, n, CONV, cell, slot, op, source)
     row = table[n]
@@ -199,7 +206,7 @@ def _conv(table, n, cell, slot, op, source, act, c_in, c_out, k, stride):  # typ
     return n + 1
 
 
-@numba.njit(cache=True)
+@kernel(_I(_TABLE, _I, _I, _I, _I, _I, _I, _I, _I, _I, _I))
 def _depthwise(table, n, cell, slot, op, source, act, channels, k, stride, dilation):  # type: ignore[no-untyped-def]
     n = _conv(table, n, cell, slot, op, source, act, 1, channels, k, stride)
     row = table[n - 1]
@@ -208,7 +215,7 @@ def _depthwise(table, n, cell, slot, op, source, act, channels, k, stride, dilat
     return n
 
 
-@numba.njit(cache=True)
+@kernel(_I(_TABLE, _I, _I, _I, _I, _I, _I))
 def _norm(table, n, cell, slot, op, channels, norm):  # type: ignore[no-untyped-def]
     """Batch normalisation of the row before, if the network has norms."""
     if not norm:
@@ -218,7 +225,7 @@ def _norm(table, n, cell, slot, op, channels, norm):  # type: ignore[no-untyped-
     return n + 1
 
 
-@numba.njit(cache=True)
+@kernel(_I(_TABLE, _I, _I, _I, _I, _I, _I, _I, _I, _I))
 def _linear(table, n, cell, slot, op, source, act, c_in, c_out, bias):  # type: ignore[no-untyped-def]
     _row(table, n, LINEAR, cell, slot, op, source)
     row = table[n]
@@ -227,7 +234,7 @@ def _linear(table, n, cell, slot, op, source, act, c_in, c_out, bias):  # type: 
     return n + 1
 
 
-@numba.njit(cache=True)
+@kernel(_I(_TABLE, _I, _I, _I, _I, _I))
 def _pool(table, n, kind, cell, source, stride):  # type: ignore[no-untyped-def]
     """3×3 pooling with padding 1; the average excludes the padding."""
     _row(table, n, kind, cell, 0, 0, source)
@@ -238,7 +245,7 @@ def _pool(table, n, kind, cell, source, stride):  # type: ignore[no-untyped-def]
     return n + 1
 
 
-@numba.njit(cache=True)
+@kernel(_PAIR(_TABLE, _I, _I, _I, _I))
 def _subsample(table, n, cell, source, stride):  # type: ignore[no-untyped-def]
     """x[::stride, ::stride]; nothing for stride 1. Returns (next row, value)."""
     if stride == 1:
@@ -248,7 +255,7 @@ def _subsample(table, n, cell, source, stride):  # type: ignore[no-untyped-def]
     return n + 1, n
 
 
-@numba.njit(cache=True)
+@kernel(_PAIR(_TABLE, _I, _I, _I, _I, _I, _I, _I, _I))
 def _relu_conv_norm(table, n, cell, conv_slot, norm_slot, source, c_in, c_out, norm):  # type: ignore[no-untyped-def]
     """ReLU, 1×1 convolution, norm; the value is empty where the source is. Returns (next row, value)."""
     n = _conv(table, n, cell, conv_slot, 0, source, RELU, c_in, c_out, 1, 1)
@@ -256,7 +263,7 @@ def _relu_conv_norm(table, n, cell, conv_slot, norm_slot, source, c_in, c_out, n
     return n, (n - 1 if source >= 0 else -1)
 
 
-@numba.njit(cache=True)
+@kernel(_TRIPLE(_TABLE, _I, _VECTOR, _I, _I, _I, _I, _I, _I, _I, _I))
 def _factorized_reduce(table, n, args, n_args, cell, slot, op, source, c_in, c_out, norm):  # type: ignore[no-untyped-def]
     """Two strided 1×1 convolutions, the second one pixel off, concatenated. Returns (row, args, value)."""
     n = _conv(table, n, cell, slot, op, source, RELU, c_in, c_out // 2, 1, 2)
@@ -269,7 +276,7 @@ def _factorized_reduce(table, n, args, n_args, cell, slot, op, source, c_in, c_o
     return n, n_args + 2, (n - 1 if source >= 0 else -1)
 
 
-@numba.njit(cache=True)
+@kernel(_TRIPLE(_TABLE, _I, _VECTOR, _I, _I, _I, _I, _I, _I, _I, _I))
 def _preprocess0(table, n, args, n_args, cell, source, c_in, c_out, norm, preproc, halve):  # type: ignore[no-untyped-def]
     if preproc and halve:
         return _factorized_reduce(table, n, args, n_args, cell, PRE0_FR, 0, source, c_in, c_out, norm)
@@ -281,7 +288,7 @@ def _preprocess0(table, n, args, n_args, cell, source, c_in, c_out, norm, prepro
     return n, n_args, source
 
 
-@numba.njit(cache=True)
+@kernel(_STEM(_TABLE, _I, _VECTOR, _I, _I, _I, _I, _I))
 def _stem(table, n, code, width, image_size, vit, norm, preproc):  # type: ignore[no-untyped-def]
     """Returns (next row, s0, s1, channels, size of the image that s1 has)."""
     imagenet = image_size > IMAGENET_FROM
@@ -319,7 +326,39 @@ def _stem(table, n, code, width, image_size, vit, norm, preproc):  # type: ignor
     return n, s0, n - 1, width, (size + 1) // 2
 
 
-@numba.njit(cache=True)
+@kernel(_PAIR(_TABLE, _I, _I, _I, _I, _I, _I, _I))
+def _attention(table, n, cell, j, x, c_in, c_out, stride):  # type: ignore[no-untyped-def]
+    """Transformer layer (Vaswani et al., 2017) over pixels with a residual around each half."""
+    inner = HEADS * (c_in // HEADS)
+    n = _row(table, n, LAYER_NORM, cell, OP_LN1, j, x)
+    table[n - 1, OUT_CH], table[n - 1, BIAS] = c_in, 1
+    n = _linear(table, n, cell, OP_QKV, j, n - 1, NO_ACT, c_in, 3 * inner, 0)
+    n = _row(table, n, ATTENTION, cell, 0, j, n - 1)
+    n = _linear(table, n, cell, OP_OUT, j, n - 1, NO_ACT, inner, c_out, 1)
+    n = _row(table, n, SUM, cell, 0, j, n - 1)
+    table[n - 1, IN1] = x
+    middle = n - 1
+    n = _row(table, n, LAYER_NORM, cell, OP_LN2, j, middle)
+    table[n - 1, OUT_CH], table[n - 1, BIAS] = c_in, 1
+    n = _linear(table, n, cell, OP_FF0, j, n - 1, NO_ACT, c_in, c_out, 1)
+    n = _linear(table, n, cell, OP_FF3, j, n - 1, GELU, c_out, c_in, 1)
+    n = _row(table, n, SUM, cell, 0, j, n - 1)
+    table[n - 1, IN1] = middle
+    return _subsample(table, n, cell, n - 1, stride)
+
+
+@kernel(_PAIR(_TABLE, _I, _I, _I, _I, _I, _I))
+def _squeeze_excite(table, n, cell, j, x, channels, stride):  # type: ignore[no-untyped-def]
+    """Channel squeeze-and-excitation (Hu et al., 2018) with a Hardswish gate."""
+    n = _row(table, n, MEAN, cell, 0, j, x)
+    n = _linear(table, n, cell, OP_FC1, j, n - 1, NO_ACT, channels, channels // 2, 1)
+    n = _linear(table, n, cell, OP_FC2, j, n - 1, RELU, channels // 2, channels, 1)
+    n = _row(table, n, SCALE, cell, 0, j, x)
+    table[n - 1, IN1], table[n - 1, ACT] = n - 2, HARDSWISH
+    return _subsample(table, n, cell, n - 1, stride)
+
+
+@kernel(_TRIPLE(_TABLE, _I, _VECTOR, _I, _I, _I, _I, _I, _I, _I, _I, _I))
 def _cell_op(table, n, args, n_args, op, cell, j, x, c_in, c_out, stride, norm):  # type: ignore[no-untyped-def]
     """One operation of a cell on value x (-1: empty). Returns (next row, next arg, value)."""
     if op == NONE:
@@ -366,39 +405,7 @@ def _cell_op(table, n, args, n_args, op, cell, j, x, c_in, c_out, stride, norm):
     return n, n_args, (n - 1 if x >= 0 else -1)
 
 
-@numba.njit(cache=True)
-def _attention(table, n, cell, j, x, c_in, c_out, stride):  # type: ignore[no-untyped-def]
-    """Transformer layer (Vaswani et al., 2017) over pixels with a residual around each half."""
-    inner = HEADS * (c_in // HEADS)
-    n = _row(table, n, LAYER_NORM, cell, OP_LN1, j, x)
-    table[n - 1, OUT_CH], table[n - 1, BIAS] = c_in, 1
-    n = _linear(table, n, cell, OP_QKV, j, n - 1, NO_ACT, c_in, 3 * inner, 0)
-    n = _row(table, n, ATTENTION, cell, 0, j, n - 1)
-    n = _linear(table, n, cell, OP_OUT, j, n - 1, NO_ACT, inner, c_out, 1)
-    n = _row(table, n, SUM, cell, 0, j, n - 1)
-    table[n - 1, IN1] = x
-    middle = n - 1
-    n = _row(table, n, LAYER_NORM, cell, OP_LN2, j, middle)
-    table[n - 1, OUT_CH], table[n - 1, BIAS] = c_in, 1
-    n = _linear(table, n, cell, OP_FF0, j, n - 1, NO_ACT, c_in, c_out, 1)
-    n = _linear(table, n, cell, OP_FF3, j, n - 1, GELU, c_out, c_in, 1)
-    n = _row(table, n, SUM, cell, 0, j, n - 1)
-    table[n - 1, IN1] = middle
-    return _subsample(table, n, cell, n - 1, stride)
-
-
-@numba.njit(cache=True)
-def _squeeze_excite(table, n, cell, j, x, channels, stride):  # type: ignore[no-untyped-def]
-    """Channel squeeze-and-excitation (Hu et al., 2018) with a Hardswish gate."""
-    n = _row(table, n, MEAN, cell, 0, j, x)
-    n = _linear(table, n, cell, OP_FC1, j, n - 1, NO_ACT, channels, channels // 2, 1)
-    n = _linear(table, n, cell, OP_FC2, j, n - 1, RELU, channels // 2, channels, 1)
-    n = _row(table, n, SCALE, cell, 0, j, x)
-    table[n - 1, IN1], table[n - 1, ACT] = n - 2, HARDSWISH
-    return _subsample(table, n, cell, n - 1, stride)
-
-
-@numba.njit(cache=True)
+@kernel(_TRIPLE(_TABLE, _I, _VECTOR, _I, _I, _VECTOR, _VECTOR, _I, _I))
 def _concat(table, n, args, n_args, cell, states, code, concat_at, n_concat):  # type: ignore[no-untyped-def]
     """Join the listed states; empty ones become zeros unless all are. Returns (next row, next arg, value)."""
     first = n_args
@@ -414,7 +421,7 @@ def _concat(table, n, args, n_args, cell, states, code, concat_at, n_concat):  #
     return n, n_args, n - 1
 
 
-@numba.njit(cache=True)
+@kernel(_I(_TABLE, _I, _VECTOR, _I, _I, _I, _I, _I))
 def _head(table, n, code, x, channels, size, num_classes, fc_dim):  # type: ignore[no-untyped-def]
     cell = code[N_CELLS] - 1
     if code[POOL_HEAD]:
@@ -428,7 +435,7 @@ def _head(table, n, code, x, channels, size, num_classes, fc_dim):  # type: igno
     return _linear(table, n, cell, CLASSIFIER3, 0, n - 1, RELU_DROPOUT, fc_dim, num_classes, 1)
 
 
-@numba.njit(cache=True)
+@kernel()
 def count_params(table, n):  # type: ignore[no-untyped-def]
     """Scalars in the parameters of the first n rows."""
     total = np.int64(0)
@@ -445,7 +452,7 @@ def count_params(table, n):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True)
+@kernel()
 def live_rows(table, args):  # type: ignore[no-untyped-def]
     """bool per row: is it an ancestor of the last row (or that row)?"""
     n = len(table)

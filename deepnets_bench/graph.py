@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
 from deepnets_bench import ir
+from deepnets_bench.kernel import kernel
 from deepnets_bench.primitives import PRIMITIVES
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def node_shapes(table: np.ndarray, op: np.ndarray, row: np.ndarray) -> np.ndarra
 _SHAPELESS = np.isin(np.arange(len(PRIMITIVES)), (MSA, CSE, SUM, CONCAT, INPUT, GLOB_AVG))
 
 
-@numba.njit(cache=True)
+@kernel()
 def assemble(table, args, live):  # type: ignore[no-untyped-def]
     """Fold a table into nodes: (op uint8 [N], cell int16 [N], row int32 [N], edge_index int64 [2, E]).
 
@@ -265,7 +265,7 @@ for _kind, _op in (
     _NODE_OP[_kind] = _op
 
 
-@numba.njit(cache=True)
+@kernel()
 def _insert(values, count, value):  # type: ignore[no-untyped-def]
     """Insert into the ascending values[:count] unless it is there; returns the new count."""
     k = count
@@ -279,7 +279,7 @@ def _insert(values, count, value):  # type: ignore[no-untyped-def]
     return count + 1
 
 
-@numba.njit(cache=True)
+@kernel()
 def node_levels(edge_index, num_nodes):  # type: ignore[no-untyped-def]
     """int64 [N]: longest path that ends in each node; edges sorted by target, source < target."""
     level = np.zeros(num_nodes, np.int64)
@@ -289,7 +289,7 @@ def node_levels(edge_index, num_nodes):  # type: ignore[no-untyped-def]
     return level
 
 
-@numba.njit(cache=True)
+@kernel()
 def shortest_paths(edge_index, num_nodes, cutoff):  # type: ignore[no-untyped-def]
     """Directed distances 1..cutoff as (edge_index int64 [2, P], distance int64 [P]), by (target, source).
 

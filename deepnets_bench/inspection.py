@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba
 import numpy as np
 from rich import box
 from rich.table import Table
 
 from deepnets_bench import ir
+from deepnets_bench.kernel import kernel
 from deepnets_bench.primitives import PRIMITIVES
 from deepnets_bench.shards import ShardReader
 from deepnets_bench.verification import count_duplicates
@@ -84,7 +84,7 @@ def split_statistics(reader: ShardReader, sample: int = SAMPLE) -> SplitStatisti
     )
 
 
-@numba.njit(cache=True)
+@kernel()
 def degree_and_path(edge_index, num_nodes):  # type: ignore[no-untyped-def]
     """(mean degree, mean shortest path between different nodes) of a graph, edges taken as undirected."""
     n_edges = edge_index.shape[1]

@@ -17,14 +17,25 @@ import numba
 _SHARED = ("primitives", "ir", "emit", "graph", "keys", "packing")
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile with `numba.njit(cache=True)`; use as a decorator."""
-    compiled: Any = numba.njit(cache=True)(function)
-    # Private, but the same since numba 0.20; without it the cache would merely be numba's own.
-    cache_file = getattr(compiled._cache, "_cache_file", None)
-    if cache_file is not None:
-        cache_file._source_stamp = source_stamp(Path(inspect.getfile(function)))
-    return compiled
+def kernel(signature: Any = None) -> Callable[[Callable[..., Any]], Any]:
+    """Compile with `numba.njit(cache=True)`; use as a decorator, `@kernel()`.
+
+    With a signature the function is compiled for these types only, at once, and arguments are converted to
+    them: a function called with many mixtures of integer types would be compiled for each.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        compiled: Any = numba.njit(cache=True)(function)
+        # Private, but the same since numba 0.20; without it the cache would merely be numba's own.
+        cache_file = getattr(compiled._cache, "_cache_file", None)
+        if cache_file is not None:
+            cache_file._source_stamp = source_stamp(Path(inspect.getfile(function)))
+        if signature is not None:
+            compiled.compile(signature)
+            compiled.disable_compile()
+        return compiled
+
+    return decorate
 
 
 def source_stamp(path: Path) -> tuple[tuple[int, int], ...]:

@@ -35,7 +35,7 @@ _N_OPS = len(CELL_OPS)
 _N_NORMS = len(NORMS)
 
 
-@kernel
+@kernel()
 def is_valid(vector: Vector) -> bool:
     """True where the vector encodes an architecture that `Architecture` would accept."""
     if len(vector) < HEADER:
@@ -70,7 +70,7 @@ def is_valid(vector: Vector) -> bool:
     return True
 
 
-@kernel
+@kernel()
 def canonical(vector: Vector) -> Vector:
     """The representative of all vectors that encode the same network, as in `Architecture.fingerprint`."""
     result = vector.copy()
@@ -95,7 +95,7 @@ def canonical(vector: Vector) -> Vector:
     return result
 
 
-@kernel
+@kernel()
 def _mix(value: np.uint64) -> np.uint64:
     # Finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -103,7 +103,7 @@ def _mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
-@kernel
+@kernel()
 def canonical_key(vector: Vector) -> tuple[np.uint64, np.uint64]:
     """Two words, equal for two valid vectors when their fingerprints are.
 

@@ -32,7 +32,7 @@ def _joins(op):  # type: ignore[no-untyped-def]
     return op in (_SUM, _CONCAT, _CSE)
 
 
-@kernel
+@kernel()
 def pack_edges(op, source, target, out, at):  # type: ignore[no-untyped-def]
     """Write the edges, sorted by (target, source), to out[at:]; returns the end, or -1 where they do not fit
     the format (wrong order, or an in-degree its primitive cannot have). Needs at most 3 bytes an edge and
@@ -65,7 +65,7 @@ def pack_edges(op, source, target, out, at):  # type: ignore[no-untyped-def]
     return at if edge == n_edges else -1
 
 
-@kernel
+@kernel()
 def unpack(op, cell_size, packed, architecture):  # type: ignore[no-untyped-def]
     """One graph from its parts of the columns: (problem, op, cell, edge_index, encoded architecture).
 

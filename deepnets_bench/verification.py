@@ -148,7 +148,7 @@ def _overlaps(keys: dict[str, Keys]) -> list[str]:
     return problems
 
 
-@kernel
+@kernel()
 def _first_problem(ragged, offsets, rows):  # type: ignore[no-untyped-def]
     """(index into _PROBLEMS, graph) of the first unsound graph of a shard; (0, -1) where there is none."""
     op, cell_size, edge, architecture = ragged

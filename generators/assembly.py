@@ -82,7 +82,7 @@ def _join(parts: list[Any]) -> Columns:
     return columns
 
 
-@kernel
+@kernel()
 def _columns(key, start, stop, recipe, share, evaluation, scale):  # type: ignore[no-untyped-def]
     """(lengths [n, 4] of the ragged columns, these columns, width, num_params, key); empty where a graph
     does not fit."""
@@ -128,7 +128,7 @@ def _columns(key, start, stop, recipe, share, evaluation, scale):  # type: ignor
     )  # fmt: skip
 
 
-@kernel
+@kernel()
 def _grown(values, needed):  # type: ignore[no-untyped-def]
     """The values in an array of at least the needed length."""
     if needed <= len(values):

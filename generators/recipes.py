@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numba import boolean, int32, int64, uint64, void
+from numba.types import Tuple
 
 from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture
@@ -129,7 +131,7 @@ def key_share(split: Split) -> int:
     return split.stream if split.evaluation else 0
 
 
-@kernel
+@kernel()
 def draw(key, index, recipe, share):  # type: ignore[no-untyped-def]
     """The architecture of one stream: (encoded, its CIFAR-form table and args at WIDTH, parameters at WIDTH
     in CIFAR and ImageNet form)."""
@@ -147,27 +149,26 @@ def draw(key, index, recipe, share):  # type: ignore[no-untyped-def]
             return code, table[:rows], args[:n_args], cifar, imagenet
 
 
-@kernel
+@kernel()
 def _share_of(key):  # type: ignore[no-untyped-def]
     share = np.int64(key[1] % np.uint64(KEY_SHARES))
     return share if share <= N_EVALUATION_STREAMS else 0
 
 
-@kernel
+@kernel(Tuple((int32[:, ::1], int32[::1], int64, int64, boolean))(int32[::1], int64, int64, int64))
 def compiled(code, width, image_size, num_classes):  # type: ignore[no-untyped-def]
-    """`emit` with fc_dim FC_DIM; casts because numba would compile it anew for each literal number."""
-    fc_dim = np.int64(FC_DIM)
-    return emit(code, np.int64(width), np.int64(image_size), np.int64(num_classes), fc_dim)
+    """`emit` with fc_dim FC_DIM."""
+    return emit(code, width, image_size, num_classes, np.int64(FC_DIM))
 
 
-@kernel
+@kernel(int64(int32[::1], int64, int64, int64))
 def num_params(code, width, image_size, num_classes):  # type: ignore[no-untyped-def]
     """Parameters of an encoded architecture, those of dead branches included, with fc_dim FC_DIM."""
     table, _, rows, _, _ = compiled(code, width, image_size, num_classes)
     return count_params(table, rows)
 
 
-@kernel
+@kernel(int64(int32[::1], int64))
 def evaluation_width(code, cifar):  # type: ignore[no-untyped-def]
     """The smallest width with enough parameters; `cifar` is the number at WIDTH."""
     width = WIDTH
@@ -177,7 +178,7 @@ def evaluation_width(code, cifar):  # type: ignore[no-untyped-def]
     return width
 
 
-@kernel
+@kernel()
 def candidate(stream, recipe):  # type: ignore[no-untyped-def]
     """Draw one encoded candidate; empty where its operations are rejected. The order of draws is fixed."""
     n_cells = integer(stream, recipe.cells[0], recipe.cells[1])
@@ -234,7 +235,7 @@ def candidate(stream, recipe):  # type: ignore[no-untyped-def]
     return code[: concat + 2 * n_concat]
 
 
-@kernel
+@kernel(void(uint64[::1], int32[::1], int64, int64))
 def _draw_cell(stream, pairs, first_op, last_op):  # type: ignore[no-untyped-def]
     """Fill in (operation, state) pairs: two different states of those before, in any order, a step."""
     for step in range(len(pairs) // 4):

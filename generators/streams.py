@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numba import boolean, float64, int64, uint64
+
+from deepnets_bench.kernel import kernel
 
 _MASK = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -28,7 +31,7 @@ def _multiply(a, b):  # type: ignore[no-untyped-def]
     return a_high * b_high + (middle >> _32) + (cross >> _32), a * b
 
 
-@numba.njit(cache=True)
+@kernel()
 def open_stream(high, low):  # type: ignore[no-untyped-def]
     """The stream with the given key (two uint64)."""
     stream = np.zeros(8, np.uint64)
@@ -37,7 +40,7 @@ def open_stream(high, low):  # type: ignore[no-untyped-def]
     return stream
 
 
-@numba.njit(cache=True)
+@kernel(uint64(uint64[::1]))
 def next_word(stream):  # type: ignore[no-untyped-def]
     """The next uint64."""
     if stream[_USED] == 4:
@@ -57,13 +60,13 @@ def next_word(stream):  # type: ignore[no-untyped-def]
     return word
 
 
-@numba.njit(cache=True)
+@kernel(int64(uint64[::1], int64, int64))
 def integer(stream, low, high):  # type: ignore[no-untyped-def]
     """Uniform in low..high: the top 32 bits of a word scaled to the range (bias below range / 2^32)."""
     return low + np.int64(((next_word(stream) >> _32) * np.uint64(high - low + 1)) >> _32)
 
 
-@numba.njit(cache=True)
+@kernel(boolean(uint64[::1], float64))
 def chance(stream, probability):  # type: ignore[no-untyped-def]
     """True with the given probability: the top 53 bits of a word as a fraction below it."""
     return np.float64(next_word(stream) >> np.uint64(11)) * 2.0**-53 < probability

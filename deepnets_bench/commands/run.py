@@ -40,7 +40,9 @@ def run(
         str, typer.Option(help="One or more: a name, ./file.py:Class or package.module:Class, with commas.")
     ],
     track: TrackOption = "digits",
-    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2; those of the track by default.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Such as 0,1,2, or 'all' for the track's; its first one by default.")
+    ] = None,
     gnn_option: Annotated[
         list[str] | None, typer.Option(help="key=value, handed to the GNN; may be repeated.")
     ] = None,
@@ -66,7 +68,7 @@ def run(
     from deepnets_bench.harness.view import view
 
     protocol = load_track(track)
-    chosen = _seeds(seeds) if seeds is not None else list(protocol.seeds[:1] if smoke else protocol.seeds)
+    chosen = _seeds(seeds, protocol)
     protocol = protocol.as_smoke() if smoke else protocol
     options = parse_options(gnn_option or [])
     names = list(dict.fromkeys(name.strip() for name in gnn.split(",") if name.strip()))
@@ -156,9 +158,13 @@ def show_track(name: Annotated[str, typer.Argument(help="A track's name.")]) -> 
     typer.echo(track_text(name), nl=False)
 
 
-def _seeds(text: str) -> list[int]:
+def _seeds(text: str | None, track: Track) -> list[int]:
     from deepnets_bench.errors import BadInput
 
+    if text is None:
+        return [track.seeds[0]]
+    if text == "all":
+        return list(track.seeds)
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
         raise BadInput(f"Seeds are whole numbers separated by commas, such as 0,1,2, not '{text}'.")
