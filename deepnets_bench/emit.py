@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import int32, int64
-from numba.types import UniTuple
+from numba.core.types import UniTuple
 
 from deepnets_bench.ir import (
     ACT,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import boolean, int32, int64, uint64, void
-from numba.types import Tuple
+from numba.core.types import Tuple
 
 from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture
