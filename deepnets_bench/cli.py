@@ -48,6 +48,7 @@ def _show_warning(message: Warning | str, *_where: object, **_more: object) -> N
 def main() -> None:
     """Entry point. Exit code 0, 2 for bad input, 1 for work that failed, 130 for Ctrl-C."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # raised inside torch_geometric
+    warnings.filterwarnings("ignore", message="Sparse (invariant|CSR)")  # raised inside its pooling layers
     warnings.showwarning = _show_warning
     try:
         app()
