@@ -9,7 +9,7 @@ import warnings
 import typer
 
 from deepnets_bench import __version__
-from deepnets_bench.commands import data, gnn, leaderboard, run
+from deepnets_bench.commands import data, gnn, leaderboard, predict, run
 from deepnets_bench.errors import DeepNetsError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (data, run, gnn, leaderboard):
+for module in (data, run, predict, gnn, leaderboard):
     module.register(app)
 
 

@@ -11,10 +11,11 @@ import torch
 from torch.utils.data import Sampler
 from torch_geometric.data import Data, Dataset
 
-from deepnets_bench.errors import BadInput
+from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.ir import IMAGENET_FROM
+from deepnets_bench.ir import HEADS, IMAGENET_FROM
 from deepnets_bench.predefined import ResNet50
+from deepnets_bench.program import check_sizes, compile_code
 from deepnets_bench.shards import GraphRecord, open_split
 from deepnets_bench.widths import PAPER_RULES, width_rule
 
@@ -49,26 +50,41 @@ class GraphBatch(Data):
             pairs = [graph.shortest_paths(virtual_edges) for graph in graphs]
         else:
             pairs = [(graph.edge_index, np.ones(graph.num_edges, np.int64)) for graph in graphs]
-        return cls(
-            op=_tensor([graph.op for graph in graphs]),
-            cell=_tensor([graph.cell for graph in graphs]),
-            shape=_tensor([graph.shape for graph in graphs]),
-            level=_tensor([graph.level for graph in graphs]),
-            edge_index=_tensor([g.edge_index + start for g, start in zip(graphs, ptr, strict=False)], axis=1),
-            virtual_edge_index=_tensor(
-                [e + start for (e, _), start in zip(pairs, ptr, strict=False)], axis=1
-            ),
-            distance=_tensor([distance for _, distance in pairs]),
+        batch = cls()
+        # `Data` looks for a property of the name of every attribute it is given; that would take longer than
+        # all the rest for a single graph.
+        batch._store._mapping.update(
+            op=_joined([graph.op for graph in graphs]),
+            cell=_joined([graph.cell for graph in graphs]),
+            shape=_joined([graph.shape for graph in graphs]),
+            level=_joined([graph.level for graph in graphs]),
+            edge_index=_joined_edges([torch.from_numpy(graph.edge_index) for graph in graphs], ptr),
+            virtual_edge_index=_joined_edges([torch.from_numpy(index) for index, _ in pairs], ptr),
+            distance=_joined([distance for _, distance in pairs]),
             batch=torch.from_numpy(np.repeat(np.arange(len(graphs)), sizes)),
             ptr=torch.from_numpy(ptr),
             num_nodes=int(ptr[-1]),
             num_graphs=len(graphs),
             graphs=list(graphs),
         )
+        return batch
 
 
-def _tensor(parts: list[np.ndarray], axis: int = 0) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(parts, axis=axis, dtype=np.int64))
+def _joined(parts: Sequence[np.ndarray]) -> torch.Tensor:
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return torch.from_numpy(joined.astype(np.int64, copy=False))
+
+
+def _joined_edges(parts: Sequence[torch.Tensor], starts: np.ndarray) -> torch.Tensor:
+    """Edge lists side by side, each with its start added to the numbers of its nodes, in one copy."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = torch.empty(2, sum(part.shape[1] for part in parts), dtype=torch.int64)
+    end = 0
+    for part, start in zip(parts, starts.tolist(), strict=False):
+        begin, end = end, end + part.shape[1]
+        torch.add(part, start, out=joined[:, begin:end])
+    return joined
 
 
 class DeepNets1M(Dataset):
@@ -76,21 +92,33 @@ class DeepNets1M(Dataset):
 
     Each item is a `GraphBatch` of one graph with, beside, `index`, `width` and `fc_dim` (integers);
     `DeepNets1M.collate` joins items into one batch, for `DataLoader(..., collate_fn=DeepNets1M.collate)`.
+    Opening a split reads its manifest; shard files are mapped when a graph of theirs is first asked for, and
+    in every worker of a `DataLoader` anew.
 
     Networks of the training splits are sized anew each epoch by the rules of the paper (`widths.py`), a
     function of (seed, epoch, index) alone; those of the other splits have their stored width. `width` and
     `fc_dim` override either. `image_size` up to 64 reads the CIFAR-10 form, above the ImageNet form.
 
-    | split | networks | from train by |
-    | --- | --- | --- |
-    | train, search | 1,000,000, 100,000 | |
-    | val, test | 500, 500 | same distribution |
-    | wide | 100 | 4 times the width |
-    | deep, dense, bnfree | 100 each | 10-36 cells; 2-10 steps a cell; no norm |
-    | predefined | 2 | ResNet-50 and a Vision Transformer |
+    | split | graphs | nodes | degree | path | differs from train in |
+    | --- | ---: | ---: | ---: | ---: | --- |
+    | train | 1,000,000 | 183.1 ± 88.9 | 2.29 | 14.6 | |
+    | search | 100,000 | 248.6 ± 121.3 | 2.33 | 16.5 | 6-20 cells, 1-6 steps a cell |
+    | val | 500 | 184.1 ± 96.6 | 2.30 | 14.4 | |
+    | test | 500 | 192.8 ± 98.0 | 2.31 | 14.5 | |
+    | wide | 100 | 177.7 ± 101.6 | 2.31 | 14.5 | 4 times the width of test (2 in ImageNet form) |
+    | deep | 100 | 369.6 ± 186.6 | 2.31 | 25.5 | 10-36 cells |
+    | dense | 100 | 331.9 ± 184.5 | 2.40 | 15.5 | 2-10 steps a cell |
+    | bnfree | 100 | 127.8 ± 74.2 | 2.42 | 10.2 | no norm |
+    | predefined | 2 | 127.5 ± 1.5 | 2.27 | 10.9 | ResNet-50 and a Vision Transformer |
 
-    Raises `BadInput` if the split was not generated, `CorruptFile` for damaged files.
+    Means over graphs (train and search: their first 1,000), ± the standard deviation; degree and shortest
+    path between nodes with edges taken as undirected.
+
+    Raises `BadInput` if the split was not generated or a size cannot be built, `CorruptFile` for damaged
+    files.
     """
+
+    num_classes: int = 10  # of the networks; `torch_geometric` has a property of this name
 
     def __init__(
         self,
@@ -104,16 +132,20 @@ class DeepNets1M(Dataset):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_sizes(HEADS if width is None else width, image_size, num_classes, fc_dim, is_vit=True)
         self.reader = open_split(root, split)
         self.split = split
         self.virtual_edges = virtual_edges
         self.image_size, self.num_classes = image_size, num_classes
         self.width, self.fc_dim = width, fc_dim
-        self.seed, self.epoch = seed, 0
+        self.seed = seed
+        self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other widths for training networks from now on."""
+        """Draw other widths for training networks from now on (not in workers that are already running)."""
         self.epoch = epoch
+        self._random = np.random.Generator(np.random.Philox(key=(self.seed, epoch)))
+        self._stream: dict[str, Any] = dict(self._random.bit_generator.state)
 
     def len(self) -> int:
         return len(self.reader)
@@ -121,41 +153,61 @@ class DeepNets1M(Dataset):
     def get(self, idx: int) -> GraphBatch:
         record = self.reader[idx]
         width, fc_dim = self.sizes(record)
-        graph = self.architecture(record).graph(width, self.image_size, self.num_classes, fc_dim)
-        if not np.array_equal(graph.edge_index, record.edge_index):
-            raise BadInput(f"Graph {idx} of split '{self.split}' does not fit its architecture.")
+        if record.name is None:
+            program = compile_code(record.encoded, width, self.image_size, self.num_classes, fc_dim)
+        else:
+            program = ResNet50().program(width, self.image_size, self.num_classes, fc_dim)
+        graph = ComputationGraph.from_program(program) if program.valid else None
+        if graph is None or not _same(graph, record):
+            raise CorruptFile(
+                f"Graph {idx} in {self.reader.folder} does not fit its architecture; generate it again."
+            )
         item = GraphBatch.from_graphs([graph], self.virtual_edges)
-        item.index, item.width, item.fc_dim = record.index, width, fc_dim
+        item._store._mapping.update(index=record.index, width=width, fc_dim=fc_dim)
         return item
-
-    def architecture(self, record: GraphRecord) -> Any:
-        """The `Architecture` (or `ResNet50`) of a stored graph."""
-        return record.architecture if record.name is None else ResNet50()
 
     def sizes(self, record: GraphRecord) -> tuple[int, int | None]:
         """(width, fc_dim) of a network: given, drawn for training, or stored; None keeps fc_dim as it is."""
         width, fc_dim = self.width, self.fc_dim
         imagenet = int(self.image_size > IMAGENET_FROM)
         if self.split in TRAINING_SPLITS and (width is None or fc_dim is None):
-            rule = width_rule(record.architecture, record.num_params[imagenet], PAPER_RULES)
-            random = np.random.Generator(np.random.Philox(key=(self.seed, self.epoch), counter=record.index))
-            drawn = rule.draw(random)
+            rule = width_rule(record.encoded.tolist(), record.num_params[imagenet], PAPER_RULES)
+            self._stream["state"]["counter"][0] = record.index
+            self._random.bit_generator.state = self._stream
+            drawn = rule.draw(self._random)
             return width or drawn[0], fc_dim or drawn[1]
-        return width or record.width[imagenet], fc_dim
+        stored = record.width[imagenet]
+        if width is None and (stored < HEADS or stored % 2):
+            raise CorruptFile(
+                f"Graph {record.index} in {self.reader.folder} has the width {stored}; generate it again."
+            )
+        return width or stored, fc_dim
+
+    def node_counts(self) -> np.ndarray:
+        """int64 [len(self)]: nodes of each graph, as `MetaBatchSampler` needs them; opens every shard."""
+        counts = [np.diff(shard.columns["op_offset"].astype(np.int64)) for shard in self.reader.shards()]
+        return np.concatenate(counts)[list(self.indices())]
 
     @staticmethod
     def collate(items: Sequence[GraphBatch]) -> GraphBatch:
         """Join single graphs into one batch; `index`, `width` and `fc_dim` become lists."""
-        graphs = [graph for item in items for graph in item.graphs]
-        batch = GraphBatch.from_graphs(graphs, None)
-        starts = batch.ptr.tolist()
-        batch.virtual_edge_index = torch.cat(
-            [item.virtual_edge_index + start for item, start in zip(items, starts, strict=False)], 1
+        batch = GraphBatch.from_graphs([graph for item in items for graph in item.graphs], None)
+        batch.virtual_edge_index = _joined_edges(
+            [item.virtual_edge_index for item in items], batch.ptr.numpy()
         )
         batch.distance = torch.cat([item.distance for item in items])
         for key in ("index", "width", "fc_dim"):
             batch[key] = [item[key] for item in items]
         return batch
+
+
+def _same(graph: ComputationGraph, record: GraphRecord) -> bool:
+    """Are nodes, cells and edges those of the file? Compared as bytes: the arrays have the same types."""
+    return (
+        graph.op.tobytes() == record.op.tobytes()
+        and graph.cell.tobytes() == record.cell.tobytes()
+        and graph.edge_index.tobytes() == record.edge_index.tobytes()
+    )
 
 
 class MetaBatchSampler(Sampler[list[int]]):

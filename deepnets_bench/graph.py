@@ -11,6 +11,7 @@ import numpy as np
 from deepnets_bench import ir
 from deepnets_bench.kernel import kernel
 from deepnets_bench.primitives import PRIMITIVES
+from deepnets_bench.program import weight_shape
 
 if TYPE_CHECKING:
     import networkx
@@ -62,28 +63,10 @@ class ComputationGraph:
 
     @classmethod
     def from_program(cls, program: Program) -> ComputationGraph:
-        """Fold and prune a program to its graph: what does not lead to the logits is left out."""
+        """Fold and prune a program into its graph: what does not lead to the logits is left out."""
+        program.require_output()
         op, cell, row, edge_index = assemble(program.table, program.args, program.live)
-        shape = node_shapes(program.table, op, row)
-        names: list[str | None] = []
-        shapes: list[tuple[int, ...] | None] = []
-        modules = program.module_names(row)
-        for kind, module, (out, *rest) in zip(op.tolist(), modules, shape.tolist(), strict=True):
-            if kind in _PARAMETRISED:
-                names.append(module + ".weight")
-                if kind in (BN, LN):
-                    shapes.append((out,))
-                else:
-                    shapes.append((out, *rest))
-            elif kind == BIAS:
-                names.append(module + ".bias")
-                shapes.append((out,))
-            else:
-                names.append(None)
-                shapes.append(None)
-        for node in np.flatnonzero(program.table[row, ir.KIND] == ir.LINEAR).tolist():
-            shapes[node] = shapes[node][: 1 if op[node] == BIAS else 2]  # type: ignore[index]
-        return cls(op, cell, names, shapes, shape, edge_index, len(op) - 2, len(op) - 1)
+        return _CompiledGraph(program, row, op, cell, node_shapes(program.table, op, row), edge_index)
 
     @classmethod
     def from_module(
@@ -160,31 +143,68 @@ class ComputationGraph:
         return graph
 
     def draw(self, ax: Axes | None = None) -> Axes:
-        """Draw the graph left to right with matplotlib, a colour per primitive; returns the axes."""
+        """Draw the graph left to right with matplotlib, one colour per primitive; returns the axes."""
         from deepnets_bench.drawing import draw_graph
 
         return draw_graph(self, ax)
 
 
-_PARAMETRISED = frozenset({SEP_CONV, DIL_CONV, CONV, BN, LN, POS_ENC})
+class _CompiledGraph(ComputationGraph):
+    """The graph of a program: names are spelled out when asked for, as that takes longer than the rest."""
+
+    _program: Program
+    _row: np.ndarray  # of the program's table, per node
+
+    def __init__(
+        self,
+        program: Program,
+        row: np.ndarray,
+        op: np.ndarray,
+        cell: np.ndarray,
+        shape: np.ndarray,
+        edge_index: np.ndarray,
+    ) -> None:
+        last = len(op) - 1
+        vars(self).update(
+            _program=program, _row=row, op=op, cell=cell, shape=shape, edge_index=edge_index,
+            class_weight=last - 1, class_bias=last,
+        )  # fmt: skip
+
+    @cached_property
+    def param_name(self) -> list[str | None]:  # type: ignore[override]
+        modules = self._program.module_names(self._row)
+        return [
+            module + (".bias" if op == BIAS else ".weight") if module else None
+            for op, module in zip(self.op.tolist(), modules, strict=True)
+        ]
+
+    @cached_property
+    def param_shape(self) -> list[tuple[int, ...] | None]:  # type: ignore[override]
+        rows = self._program.table[self._row].tolist()
+        return [
+            None if not row[ir.SLOT] else (row[ir.OUT_CH],) if op == BIAS else weight_shape(row)
+            for op, row in zip(self.op.tolist(), rows, strict=True)
+        ]
 
 
-def node_shapes(table: np.ndarray, op: np.ndarray, row: np.ndarray) -> np.ndarray:
+@kernel()
+def node_shapes(table, op, row):  # type: ignore[no-untyped-def]
     """int64 [N, 4] shape features of the nodes that `assemble` made of the rows of a program's table."""
-    rows = table[row]
-    shape = np.ones((len(op), 4), np.int64)
-    weight = (op == SEP_CONV) | (op == DIL_CONV) | (op == CONV)
-    shape[:, 0] = rows[:, ir.OUT_CH]
-    shape[weight] = rows[weight][:, [ir.OUT_CH, ir.IN_CH, ir.KH, ir.KW]]
-    encoding = op == POS_ENC
-    shape[encoding, 1:] = rows[encoding][:, [ir.OUT_CH, ir.KH, ir.KW]]
-    shape[encoding, 0] = 1
-    shape[(op == MAX_POOL) | (op == AVG_POOL)] = (1, 1, 3, 3)
-    shape[_SHAPELESS[op]] = 0
+    shape = np.zeros((len(op), 4), np.int64)
+    for node in range(len(op)):
+        kind, columns, features = op[node], table[row[node]], shape[node]
+        if kind == MAX_POOL or kind == AVG_POOL:
+            features[:] = (1, 1, 3, 3)
+        elif kind == SEP_CONV or kind == DIL_CONV or kind == CONV:
+            features[0], features[1] = columns[ir.OUT_CH], columns[ir.IN_CH]
+            features[2], features[3] = columns[ir.KH], columns[ir.KW]
+        elif kind == POS_ENC:
+            features[0], features[1] = 1, columns[ir.OUT_CH]
+            features[2], features[3] = columns[ir.KH], columns[ir.KW]
+        elif kind == BIAS or kind == BN or kind == LN:
+            features[:] = 1
+            features[0] = columns[ir.OUT_CH]
     return shape
-
-
-_SHAPELESS = np.isin(np.arange(len(PRIMITIVES)), (MSA, CSE, SUM, CONCAT, INPUT, GLOB_AVG))
 
 
 @kernel()

@@ -19,6 +19,7 @@ FORMAT = "deepnets-bench graphs"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".h5"
+PUBLISHED_VERSION = 0  # dataset version of imported splits; generated ones count from 1
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,7 @@ class Network(nn.Module):
 
     def __init__(self, program: Program) -> None:
         super().__init__()
-        if not program.valid:
-            raise BadInput("The network has an empty output: no path leads from its input to its classifier.")
+        program.require_output()
         self.program = program
         self.steps = unpack(program)
         for name, shape in program.param_shapes.items():
@@ -116,8 +115,11 @@ def execute(
     """Run unpacked steps on images [batch, 3, size, size]; returns logits [batch, classes].
 
     `statistics` holds running means and variances by buffer name: updated in training, used otherwise.
-    Without them norms use batch statistics. A parameter that is missing raises `BadInput`.
+    Without them norms use batch statistics. Raises `BadInput` for a parameter that is missing, and for images
+    of another form. Networks that end in a global average take square images of any size, the others (a flat
+    head, position encodings) only those of the size they were compiled for.
     """
+    _check_images(images)
     values: dict[int, Tensor] = {}
     x = images
     try:
@@ -144,6 +146,8 @@ def _execute_one(
     kind, inputs = step.kind, step.inputs
     if kind == ir.SUM:
         other = values[inputs[1]]
+        if other.shape[1:] != values[inputs[0]].shape[1:]:  # a position encoding for other images
+            raise _unfit(images)
         return values[inputs[0]] + (F.relu(other) if step.act == ir.RELU else other)
     if kind == ir.CONCAT:
         return _concat([values[i] if i >= 0 else None for i in inputs])
@@ -161,6 +165,8 @@ def _execute_one(
         x = _ACTIVATIONS[step.act](x)
     if kind == ir.CONV:
         if step.crop:
+            if x.shape[-1] == 1:
+                raise _unfit(images)
             x = x[:, :, 1:, 1:]
         weight = params[step.weight]  # type: ignore[index]
         return F.conv2d(x, weight, None, step.stride, step.padding, step.dilation, step.groups)
@@ -170,6 +176,8 @@ def _execute_one(
         return _batch_norm(step, x, weight, bias, training, statistics)
     if kind == ir.LINEAR:
         if x.dim() == 2:
+            if x.shape[1] != weight.shape[1]:
+                raise _unfit(images)
             return F.linear(x, weight, bias)
         return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
     if kind == ir.LAYER_NORM:
@@ -185,6 +193,19 @@ def _execute_one(
     if kind == ir.SUBSAMPLE:
         return x[:, :, :: step.stride[0], :: step.stride[1]]
     return x.flatten(1)
+
+
+def _check_images(images: Tensor) -> None:
+    shape = list(images.shape)
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or 0 in shape:
+        raise BadInput(f"Images must be a tensor [batch, 3, size, size], not {shape}.")
+    if not images.is_floating_point():
+        raise BadInput(f"Images must be floating-point, not {images.dtype}.")
+
+
+def _unfit(images: Tensor) -> BadInput:
+    size = images.shape[-1]
+    return BadInput(f"Images of {size}×{size} do not fit this network, which was compiled for another size.")
 
 
 def _batch_norm(

@@ -79,6 +79,11 @@ class Program:
         """bool [rows]: does the operation contribute to the logits?"""
         return live_rows(self.table, self.args)
 
+    def require_output(self) -> None:
+        """Raise `BadInput` where the output is empty: a network of `none` operations only."""
+        if not self.valid:
+            raise BadInput("The network has an empty output: no path leads from its input to its classifier.")
+
     @property
     def num_params(self) -> int:
         """Number of scalars in all parameters, those of dead operations included."""
@@ -193,9 +198,17 @@ def compile(
     form; `fc_dim` replaces the architecture's. Raises `BadInput` for sizes that no form supports.
     """
     check_sizes(width, image_size, num_classes, fc_dim, is_vit=arch.is_vit)
-    code = encode(arch)
-    table, args, n_rows, n_args, valid = emit(code, width, image_size, num_classes, fc_dim or arch.fc_dim)
-    return Program(table[:n_rows], args[:n_args], bool(valid), tracks_statistics=arch.norm == "bn-track")
+    return compile_code(encode(arch), width, image_size, num_classes, fc_dim)
+
+
+def compile_code(
+    code: np.ndarray, width: int, image_size: int, num_classes: int, fc_dim: int | None
+) -> Program:
+    """`compile` for a valid encoded architecture (int32) and sizes that were checked."""
+    fc_dim = fc_dim or int(code[FC_DIM])
+    table, args, n_rows, n_args, valid = emit(code, width, image_size, num_classes, fc_dim)
+    tracks_statistics = NORMS[code[NORM_KIND]] == "bn-track"
+    return Program(table[:n_rows], args[:n_args], bool(valid), tracks_statistics)
 
 
 def check_sizes(width: int, image_size: int, num_classes: int, fc_dim: int | None, *, is_vit: bool) -> None:

@@ -289,6 +289,8 @@ class Recorder(TorchDispatchMode):
         # Readers of a graph find the bias by this name.
         if bias is not None and bias.name == weight.name.removesuffix("weight") + "bias":
             node.bias = bias.name
+        elif bias is not None:
+            self.left[bias.name] = "bias of a norm, not named as its weight is"
         return Features((node,))
 
     def _pool(self, call: Call) -> Value | None:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from deepnets_bench import ir
 from deepnets_bench.errors import BadInput
-
-if TYPE_CHECKING:
-    from deepnets_bench.architecture import Architecture
-
-_LARGE_CONVS = frozenset({"conv_5x5", "conv_7x7"})
 
 
 class WidthRule(BaseModel):
@@ -38,29 +33,34 @@ class WidthRule(BaseModel):
         """True for the rule that every architecture matches."""
         return self.over_params is None and self.over_cells is None and not (self.flatten or self.large_conv)
 
-    def matches(self, arch: Architecture, params: int) -> bool:
-        """Does the rule apply to an architecture with `params` parameters at the reference width?"""
+    def matches(self, code: Sequence[int], params: int) -> bool:
+        """Does the rule apply to an encoded architecture with `params` parameters at the reference width?"""
         return (
             self.unconditional
             or (self.over_params is not None and params > self.over_params)
-            or (self.over_cells is not None and arch.n_cells > self.over_cells)
-            or (self.flatten and not arch.glob_avg)
-            or (self.large_conv and not _LARGE_CONVS.isdisjoint(arch.genotype.ops))
+            or (self.over_cells is not None and code[ir.N_CELLS] > self.over_cells)
+            or (self.flatten and not code[ir.POOL_HEAD])
+            or (self.large_conv and _has_large_conv(code))
         )
 
     def draw(self, random: np.random.Generator) -> tuple[int, int]:
         """A (width, fc_dim), both uniform."""
-        width = int(random.choice(self.widths))
+        width = self.widths[int(random.integers(len(self.widths)))]
         fc_dims = self.narrow_fc_dims if width <= self.narrow and self.narrow_fc_dims else self.fc_dims
-        return width, int(random.choice(fc_dims))
+        return width, fc_dims[int(random.integers(len(fc_dims)))]
 
 
-def width_rule(arch: Architecture, params: int, rules: Sequence[WidthRule]) -> WidthRule:
-    """The first rule that matches; raises `BadInput` if none does."""
+def width_rule(code: Sequence[int], params: int, rules: Sequence[WidthRule]) -> WidthRule:
+    """The first rule that matches an architecture (the integers of `program.encode`), or `BadInput`."""
     for rule in rules:
-        if rule.matches(arch, params):
+        if rule.matches(code, params):
             return rule
     raise BadInput("No width rule matches: the last rule must have no condition.")
+
+
+def _has_large_conv(code: Sequence[int]) -> bool:
+    ops = code[ir.HEADER : ir.HEADER + 4 * (code[ir.STEPS_NORMAL] + code[ir.STEPS_REDUCE]) : 2]
+    return ir.CONV5 in ops or ir.CONV7 in ops
 
 
 _FC_DIMS = (64, 128, 192, 256)

@@ -278,8 +278,11 @@ def _results(jobs: list[Job], workers: int, executor: Executor | None) -> Genera
     try:
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield futures[future], future.result()
+            while finished:
+                future = finished.pop()
+                job, entry = futures.pop(future), future.result()
+                del future  # Dask would make the shard again if its worker died while somebody holds this
+                yield job, entry
     finally:
         for future in pending:
             future.cancel()

@@ -18,7 +18,8 @@ def genotypes(draw: st.DrawFn, max_steps: int = 4) -> Genotype:
 
     def cell() -> tuple[tuple[str, int], ...]:
         return tuple(
-            (draw(st.sampled_from(CELL_OPS)), draw(st.integers(0, pair // 2 + 1))) for pair in range(2 * steps)
+            (draw(st.sampled_from(CELL_OPS)), draw(st.integers(0, pair // 2 + 1)))
+            for pair in range(2 * steps)
         )
 
     def concat() -> tuple[int, ...]:

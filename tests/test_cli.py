@@ -10,7 +10,9 @@ import pytest
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     code = "from deepnets_bench.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_version_and_help() -> None:
@@ -31,7 +33,9 @@ def test_an_error_is_one_sentence_without_a_traceback() -> None:
 
 @pytest.mark.parametrize("statement", ["import deepnets_bench", "import deepnets_bench.cli"])
 def test_light_imports_stay_light(statement: str) -> None:
-    code = f"import sys; {statement}; print({{'torch', 'torch_geometric', 'dgl', 'pandas'}} & set(sys.modules))"
+    code = (
+        f"import sys; {statement}; print({{'torch', 'torch_geometric', 'dgl', 'pandas'}} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

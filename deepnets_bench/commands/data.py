@@ -1,4 +1,4 @@
-"""`deepnets-bench generate`, `verify` and `inspect`: the dataset on disk."""
+"""`deepnets-bench generate`, `import`, `verify` and `inspect`: the dataset on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deepnets_bench.architecture import Architecture
+    from deepnets_bench.graph import ComputationGraph
     from deepnets_bench.manifest import Manifest
     from deepnets_bench.predefined import ResNet50
 
@@ -31,6 +32,7 @@ _LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(generate)
+    app.command("import")(import_files)
     app.command()(verify)
     app.command()(inspect)
 
@@ -85,6 +87,40 @@ def generate(
     console.print(f"{out}: ready in {time.perf_counter() - start:.1f} s", highlight=False, soft_wrap=True)
 
 
+def import_files(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES",
+            help="deepnets1m_*_meta.json or deepnets1m_meta.tar.gz; the .hdf5 files too, to compare graphs.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the dataset; existing splits are refused.")] = Path(
+        "published"
+    ),
+) -> None:
+    """Turn the officially released files into splits in our format, and count where they differ.
+
+    Graphs are rebuilt from the released architectures.
+    """
+    from rich.console import Console
+
+    from deepnets_bench.published import import_published
+
+    with _progress("importing") as on_graphs:
+        reports = import_published(files, out, on_graphs)
+    console = Console()
+    for report in reports:
+        compared = f", {report.equal:,} of {report.compared:,} stored graphs equal" if report.compared else ""
+        lines = [f"{report.split}: {report.count:,} networks{compared}"]
+        for kind, graphs in sorted(report.graphs.items()):
+            lines.append(f"  {kind}: {report.items[kind]:,} in {graphs:,} graphs")
+        console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print(
+        f"{out}: ready; the splits are marked as released ones (dataset version 0).", soft_wrap=True
+    )
+
+
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of the dataset, as given to generate --out.")],
 ) -> None:
@@ -126,6 +162,13 @@ def inspect(
     ],
     width: Annotated[int, typer.Option(help="Channels of the first cell, for one architecture.")] = 32,
     image_size: Annotated[int, typer.Option(help="Side of the images, for one architecture.")] = 32,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Draw the graph of one architecture: .png, .svg or .pdf."),
+    ] = None,
+    stats: Annotated[
+        Path | None, typer.Option(help="Draw the distributions of the splits of DIR: .png, .svg or .pdf.")
+    ] = None,
 ) -> None:
     """Print a dataset's statistics beside the published ones, or describe one architecture."""
     from deepnets_bench import inspection
@@ -134,15 +177,41 @@ def inspect(
     from deepnets_bench.shards import open_split
 
     console = _wide_console()
+    for target in (draw, stats):
+        _check_picture(target)
     if not Path(what).is_dir():
-        console.print(inspection.architecture_table(_find_architecture(what), width, image_size))
+        if stats is not None:
+            raise BadInput(f"--stats draws the splits of a dataset folder; {what} is one architecture.")
+        arch = find_architecture(what)
+        console.print(inspection.architecture_table(arch, width, image_size))
+        if draw is not None:
+            _draw(arch.graph(width=width, image_size=image_size), draw)
         return
     names = finished_splits(what)
     if not names:
         raise BadInput(f"{what} holds no finished split; make one with: deepnets-bench generate --out {what}")
-    console.print(
-        inspection.statistics_table([inspection.split_statistics(open_split(what, name)) for name in names])
-    )
+    if draw is not None:
+        raise BadInput("--draw draws one architecture, such as test/12; for a folder there is --stats.")
+    readers = [open_split(what, name) for name in names]
+    console.print(inspection.statistics_table([inspection.split_statistics(reader) for reader in readers]))
+    if stats is not None:
+        from deepnets_bench import drawing
+
+        drawing.save_figure(drawing.draw_statistics([drawing.distributions(r) for r in readers]), stats)
+
+
+def _check_picture(target: Path | None) -> None:
+    if target is not None:
+        from deepnets_bench import drawing
+
+        drawing.check_target(target)
+
+
+def _draw(graph: ComputationGraph, target: Path) -> None:
+    from deepnets_bench import drawing
+
+    figure: Any = drawing.draw_graph(graph).figure  # not a part of another figure
+    drawing.save_figure(figure, target)
 
 
 def _wide_console() -> Console:
@@ -153,7 +222,7 @@ def _wide_console() -> Console:
     return console if console.is_terminal else Console(width=_TABLE_COLUMNS)
 
 
-def _find_architecture(text: str) -> Architecture | ResNet50:
+def find_architecture(text: str) -> Architecture | ResNet50:
     from deepnets_bench.architecture import Architecture
     from deepnets_bench.errors import BadInput
     from deepnets_bench.generators import SPLITS, sample

@@ -122,9 +122,7 @@ def kernel_scale(shape: tuple[int, ...]) -> float:
 
 def predict_kernels(plan: Plan, x: Tensor, decoder: ConvDecoder | MLPDecoder) -> list[Tensor]:
     """Convolution and linear weights and position embeddings from states x [N, dim], in plan order."""
-    nodes = torch.tensor(plan.kernel_nodes, dtype=torch.long, device=x.device)
-    scale = torch.tensor(plan.kernel_scale, device=x.device, dtype=x.dtype)
-    predictions = decoder(x.index_select(0, nodes), scale, plan.kernel_groups)
+    predictions = decode_kernels(plan, x, decoder)
     return [
         kernel
         for group, prediction in zip(plan.kernel_groups, predictions, strict=True)
@@ -132,21 +130,62 @@ def predict_kernels(plan: Plan, x: Tensor, decoder: ConvDecoder | MLPDecoder) ->
     ]
 
 
+def write_kernels(
+    plan: Plan, x: Tensor, decoder: ConvDecoder | MLPDecoder, parameters: Sequence[Tensor]
+) -> None:
+    """As `predict_kernels`, straight into `parameters` in plan order, of any dtype, layout and device."""
+    predictions = decode_kernels(plan, x, decoder)
+    for group, prediction in zip(plan.kernel_groups, predictions, strict=True):
+        of_group = parameters[group.start : group.stop]
+        if _is_position_embedding(group):
+            for parameter, kernel in zip(of_group, fit(prediction, group), strict=True):
+                parameter.copy_(kernel)
+            continue
+        for parameter, kernel in zip(of_group, _resize(prediction, group), strict=True):
+            linear = parameter.ndim == 2
+            _tile(parameter[:, :, None, None] if linear else parameter, kernel)
+
+
+def decode_kernels(plan: Plan, x: Tensor, decoder: ConvDecoder | MLPDecoder) -> list[Tensor]:
+    """The decoder's predictions per group of the plan, not yet of full size: [n, *channels, *window]."""
+    nodes = torch.tensor(plan.kernel_nodes, dtype=torch.long, device=x.device)
+    scale = torch.tensor(plan.kernel_scale, device=x.device, dtype=x.dtype)
+    return decoder(x.index_select(0, nodes), scale, plan.kernel_groups)
+
+
 def fit(prediction: Tensor, group: KernelGroup) -> Tensor:
     """Bring predictions [n, *channels, *window] to the full shape: [n, *shape]."""
-    out, inp, *window = group.kernel
-    if group.window != tuple(window):
-        flat = F.interpolate(prediction.flatten(0, 1), window, mode="bilinear", align_corners=False)
-        prediction = flat.unflatten(0, (-1, group.channels[0]))
-    if group.channels != (out, inp):
-        prediction = _Tile.apply(prediction, out, inp)
-    elif window != [1, 1]:
-        prediction = prediction.contiguous()
+    prediction = _resize(prediction, group)
+    if group.channels != group.kernel[:2]:
+        prediction = _Tile.apply(prediction, *group.kernel[:2])
     if _is_position_embedding(group):
         rows = prediction.flatten(3).transpose(2, 3)
         tokens = torch.randn_like(rows[:, :, : group.shape[1] - rows.shape[2]]) * TOKEN_STD
         return torch.cat([tokens, rows], 2).flatten(0, 1)[:, None]
     return prediction.reshape(-1, *group.shape)
+
+
+def _resize(prediction: Tensor, group: KernelGroup) -> Tensor:
+    """Bring the windows of predictions [n, *channels, *window] to full size; contiguous."""
+    window = group.kernel[2:]
+    if group.window != window:
+        flat = F.interpolate(prediction.flatten(0, 1), window, mode="bilinear", align_corners=False)
+        prediction = flat.unflatten(0, (-1, group.channels[0]))
+    return prediction if window == (1, 1) else prediction.contiguous()
+
+
+def _tile(target: Tensor, kernel: Tensor) -> None:
+    """Repeat kernels [..., o, i, h, w] along o and i until they fill the target."""
+    for top, bottom, o in _spans(target.shape[-4], kernel.shape[-4]):
+        for left, right, i in _spans(target.shape[-3], kernel.shape[-3]):
+            block = target[..., top:bottom, left:right, :, :].unflatten(-3, (-1, i)).unflatten(-5, (-1, o))
+            block.copy_(kernel[..., None, :o, None, :i, :, :])
+
+
+def _spans(size: int, period: int) -> list[tuple[int, int, int]]:
+    """Where whole repetitions and where a rest of `period` elements lie: (start, stop, elements of each)."""
+    whole = size - size % period
+    return [(a, b, c) for a, b, c in ((0, whole, period), (whole, size, size - whole)) if b > a]
 
 
 class _Tile(torch.autograd.Function):
@@ -159,8 +198,7 @@ class _Tile(torch.autograd.Function):
     def forward(ctx: Any, kernel: Tensor, out: int, inp: int) -> Tensor:
         ctx.kernel_shape = kernel.shape
         tiled = kernel.new_empty(len(kernel), out, inp, *kernel.shape[3:])
-        for tile in _tiles(tiled, kernel.shape):
-            tile.copy_(kernel[:, : tile.shape[1], : tile.shape[2]])
+        _tile(tiled, kernel)
         return tiled
 
     @staticmethod

@@ -71,8 +71,9 @@ class GatedGNN(nn.Module):
         )
         gru = self.gru
         for reverse in (False, True):
-            gate_h = nn.functional.linear(x, gru.weight_hh, gru.bias_hh)
-            x = Sweep.apply(x, gate_h, gru.weight_ih, gru.bias_ih, w1, b1, w2, b2, schedule, reverse)
+            x = Sweep.apply(
+                x, gru.weight_ih, gru.bias_ih, gru.weight_hh, gru.bias_hh, w1, b1, w2, b2, schedule, reverse
+            )
         return x
 
     def _messages(self) -> list[NodeMLP]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,10 @@ from deepnets_bench.primitives import PRIMITIVES
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
     from deepnets_bench.dataset import GraphBatch
+    from deepnets_bench.ghn.modules import Prediction
+    from deepnets_bench.graph import ComputationGraph
 
 VIRTUAL_EDGE_CUTOFF = 50
-
-
-@dataclass(frozen=True)
-class Initialized:
-    """What `GHN.initialize` did: names of the predicted parameters, and name → reason for the others."""
-
-    predicted: list[str]
-    left: dict[str, str]
 
 
 class GHN(nn.Module):
@@ -115,11 +109,12 @@ class GHN(nn.Module):
         Always in the precision of the decoder's weights, under autocast too. Raises `BadInput` for an
         unusable output of the graph network or a classifier of another size.
         """
-        config = self.config
-        plan = assign.make_plan(batch.graphs, config.max_shape, config.num_classes, config.weight_norm)
-        states = self.node_states(batch)
+        plan, states = self._plan_and_states(batch)
         with torch.autocast(states.device.type, enabled=False):
-            return self._decode(plan, states.to(self.embed.weight.dtype))
+            slots, tensors = self._vectors_and_classifiers(plan, states)
+            slots += plan.kernel_slots
+            tensors += assign.predict_kernels(plan, states, self.decoder)
+        return assign.assemble(plan, slots, tensors)
 
     @torch.no_grad()
     def predict(
@@ -143,36 +138,53 @@ class GHN(nn.Module):
         return self.forward(batch.to(self.embed.weight.device))[0]
 
     @torch.no_grad()
-    def initialize(self, module: nn.Module, input_shape: tuple[int, int, int] = (3, 32, 32)) -> Initialized:
-        """Fill the parameters of any network in place; returns which were predicted and why others not.
+    def write(self, graph: ComputationGraph, params: Mapping[str, Tensor]) -> None:
+        """Predict the live parameters of one graph straight into `params`, without further copies.
 
-        Batch norms keep their running statistics, which belong to the old parameters: evaluate with batch
-        statistics or re-estimate them. Raises `BadInput` for a module that cannot be traced on images of
-        `input_shape` or has another number of classes; the module is then as before.
+        The tensors may have any dtype, layout and device. A norm's bias may be absent from `params`.
         """
         from deepnets_bench.dataset import GraphBatch
-        from deepnets_bench.trace import trace
 
-        traced = trace(module, input_shape)
-        batch = GraphBatch.from_graphs([traced.graph], virtual_edges=self.virtual_edges)
-        params = self.forward(batch.to(self.embed.weight.device))[0]
-        own = dict(module.named_parameters())
-        predicted = [name for name in params if name in own]
-        for name in predicted:
-            own[name].copy_(params[name])
-        return Initialized(predicted, traced.left)
+        batch = GraphBatch.from_graphs([graph], virtual_edges=self.virtual_edges)
+        plan, states = self._plan_and_states(batch.to(self.embed.weight.device))
+        (names,) = plan.names
+        with torch.autocast(states.device.type, enabled=False):
+            slots, tensors = self._vectors_and_classifiers(plan, states)
+            kernels = [params[names[slot]] for slot in plan.kernel_slots]
+            assign.write_kernels(plan, states, self.decoder, kernels)
+        for slot, tensor in zip(slots, tensors, strict=True):
+            if names[slot] in params:
+                params[names[slot]].copy_(tensor)
 
-    def _decode(self, plan: assign.Plan, x: Tensor) -> list[dict[str, Tensor]]:
+    def initialize(self, module: nn.Module, input_shape: tuple[int, int, int] = (3, 32, 32)) -> Prediction:
+        """Fill the parameters of any network in place; returns which were predicted and why others not.
+
+        Parameters keep their dtype, device and `requires_grad`; frozen ones are filled too. Batch norms keep
+        their running statistics, which belong to the old parameters: evaluate with batch statistics or
+        re-estimate them. Raises `BadInput` for a module that cannot be traced on images of `input_shape`
+        (channels, height, width), uses a parameter twice, has no storage (device meta) or another number of
+        classes; the module is then as before.
+        """
+        from deepnets_bench.ghn.modules import initialize
+
+        return initialize(self, module, input_shape)
+
+    def _plan_and_states(self, batch: GraphBatch) -> tuple[assign.Plan, Tensor]:
+        config = self.config
+        plan = assign.make_plan(batch.graphs, config.max_shape, config.num_classes, config.weight_norm)
+        return plan, self.node_states(batch).to(self.embed.weight.dtype)
+
+    def _vectors_and_classifiers(self, plan: assign.Plan, x: Tensor) -> tuple[list[int], list[Tensor]]:
+        """Slots and tensors of all that the decoder of kernels does not predict."""
         norm = self.config.weight_norm
-        slots = [*plan.kernel_slots, *(slot for slot, _, _ in plan.vectors)]
-        tensors = assign.predict_kernels(plan, x, self.decoder)
-        tensors += assign.predict_vectors(plan, self._vectors(x, plan.vector_nodes), norm)
+        slots = [slot for slot, _, _ in plan.vectors]
+        tensors = [*assign.predict_vectors(plan, self._vectors(x, plan.vector_nodes), norm)]
         slots += [slot for _, slot, _ in plan.class_weights]
         tensors += assign.predict_class_weights(plan, x, self.decoder, norm)
         slots += [slot for _, slot in plan.class_biases]
         biases = self.bias_class(self._vectors(x, [node for node, _ in plan.class_biases])[:, 1])
         tensors += (torch.tanh(0.2 * biases) if norm else biases).unbind(0)
-        return assign.assemble(plan, slots, tensors)
+        return slots, tensors
 
     def _vectors(self, x: Tensor, nodes: list[int]) -> Tensor:
         """Outputs [V, 2, max_shape[0]] of the 1-D decoder for `nodes`: rows of a weight and of a bias."""

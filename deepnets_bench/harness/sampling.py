@@ -13,6 +13,7 @@ from deepnets_bench.dataset import MetaBatchSampler
 from deepnets_bench.errors import BadInput
 from deepnets_bench.graph import assemble
 from deepnets_bench.harness.tracks import Networks
+from deepnets_bench.program import encode
 from deepnets_bench.widths import WidthRule, width_rule
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class NetworkSampler:
                 continue
             self.indices.append(index)
             nodes.append(n_nodes)
-            self._rules.append(width_rule(arch, program.num_params, protocol.width_rules))
+            self._rules.append(width_rule(encode(arch).tolist(), program.num_params, protocol.width_rules))
         if len(self.indices) < protocol.meta_batch_size:
             raise BadInput(
                 f"Only {len(self.indices)} of {len(architectures)} training architectures pass the track's "

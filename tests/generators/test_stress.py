@@ -76,3 +76,28 @@ def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path) -> None:
         subprocess.run([*COMMAND, *options, "--scheduler", cluster.scheduler_address], check=True)
     assert len(open_split(tmp_path / "there", "train")) == 5_000
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def test_a_killed_dask_worker_costs_only_its_shard(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    arguments = {"num": 10_000, "shard_size": 250}
+    there = tmp_path / "there"
+    before: dict[Path, int] = {}  # when the shards that were there at the kill were written
+    generate("train", tmp_path / "here", **arguments)
+
+    def kill_once(done: int, total: int) -> None:
+        if done < total // 2 or before:
+            return
+        before.update({path: path.stat().st_mtime_ns for path in there.rglob("*.h5")})
+        os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
+
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        executor = client.get_executor(pure=False)
+        generate("train", there, executor=executor, on_shard=kill_once, **arguments)
+    assert contents(there) == contents(tmp_path / "here")
+    assert len(before) >= 20
+    again = sum(path.stat().st_mtime_ns != written for path, written in before.items())
+    assert again <= 3  # those whose results were still on their way
