@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepnets_bench.errors import BadInput, MissingExtra
+from deepnets_bench.files import write_atomically
 from deepnets_bench.inspection import SAMPLE, degree_and_path
 from deepnets_bench.layout import Layout, Point, layered_layout
-from deepnets_bench.manifest import write_atomically
 from deepnets_bench.primitives import PRIMITIVES
 
 if TYPE_CHECKING:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.files import write_atomically
 
 FORMAT = "deepnets-bench graphs"
 FORMAT_VERSION = 1
@@ -119,26 +118,6 @@ def read_manifest(root: str | Path, split: str) -> Manifest:
 def finished_splits(root: str | Path) -> list[str]:
     """Names of the splits under `root` that have a manifest, sorted."""
     return sorted(path.parent.name for path in Path(root).glob(f"*/{MANIFEST}"))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` on the disk in one step: it then holds all of it or what it held before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def check_version(path: Path, version: Any) -> None:

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.files import write_atomically
 from deepnets_bench.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -43,7 +44,6 @@ from deepnets_bench.manifest import (
     check_version,
     read_manifest,
     shard_name,
-    write_atomically,
 )
 from deepnets_bench.packing import PROBLEMS, unpack
 from deepnets_bench.program import decode

@@ -148,13 +148,13 @@ def test_nodes_and_edges_of_an_operation(op: str, nodes: int, edges: int) -> Non
     assert (n - n0, e - e0) == (nodes, edges)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(architectures())
 def test_structure_of_any_valid_architecture(arch: Architecture) -> None:
     check_structure(arch)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sampled)
 def test_structure_of_any_sampled_architecture(arch: Architecture) -> None:
     assert arch.program(32).valid
@@ -203,7 +203,7 @@ def check_structure(arch: Architecture) -> None:
         assert program.num_params == sum(int(np.prod(s)) for s in program.param_shapes.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sampled)
 def test_distances_are_those_of_breadth_first_search(arch: Architecture) -> None:
     graph = arch.graph(32)

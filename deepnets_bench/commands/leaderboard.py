@@ -97,8 +97,9 @@ def build(
 ) -> None:
     """Write the leaderboard as files beside the results: CSV and Markdown, or the formats given."""
     from deepnets_bench.errors import UnknownName
+    from deepnets_bench.files import write_atomically
     from deepnets_bench.leaderboard.build import FILES, gather
-    from deepnets_bench.leaderboard.files import writable, write_atomically
+    from deepnets_bench.leaderboard.files import writable
 
     chosen = formats or ["csv", "markdown"]
     for name in chosen:
@@ -125,8 +126,9 @@ def html(
     out: Annotated[Path | None, typer.Option(help="Page to write; index.html beside the results.")] = None,
 ) -> None:
     """Write the leaderboard as one static page with charts; it needs no network and no server."""
+    from deepnets_bench.files import write_atomically
     from deepnets_bench.leaderboard.build import gather
-    from deepnets_bench.leaderboard.files import writable, write_atomically
+    from deepnets_bench.leaderboard.files import writable
     from deepnets_bench.leaderboard.page import render
 
     board = _board(track, results, version, smoke)

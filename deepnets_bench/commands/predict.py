@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,14 +157,13 @@ def _write(out: Path, params: dict[str, Tensor], metadata: dict[str, str], force
     from safetensors.torch import save_file
 
     from deepnets_bench.errors import BadInput
+    from deepnets_bench.files import replacing
     from deepnets_bench.gnn import one_line
 
     tensors = {name: tensor.contiguous() for name, tensor in params.items()}
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            temporary = Path(folder, out.name)
+        with replacing(out) as temporary:
             save_file(tensors, temporary, metadata)
             _check_free(out, force)  # again: another process may have been faster
-            os.replace(temporary, out)
     except (OSError, SafetensorError) as error:
         raise BadInput(f"Cannot write {out}: {one_line(error)}.") from error

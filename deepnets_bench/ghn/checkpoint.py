@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.files import replacing
 from deepnets_bench.ghn.config import GHNConfig
 from deepnets_bench.ghn.model import GHN
+from deepnets_bench.gnn import one_line
 
 FORMAT = "deepnets-bench GHN 1"
 # Published GHN-3 files keep the embeddings of the first layer's input at the top level.
@@ -38,21 +39,18 @@ def save(ghn: GHN, path: str | os.PathLike[str]) -> None:
         raise BadInput(
             f"The published layout cannot hold GNN '{ghn.config.gnn}'; save to a .safetensors file."
         )
+    if not target.parent.is_dir():
+        raise BadInput(f"Cannot write {target}: there is no such folder.")
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.name, delete=False) as file:
-            temporary = Path(file.name)
-        try:
+        with replacing(target) as temporary:
             if target.suffix == ".pt":
                 published = {"state_dict": _published_names(tensors), "config": _published_config(ghn.config)}
                 torch.save(published, temporary)
             else:
                 metadata = {"format": FORMAT, "config": json.dumps(ghn.config.to_dict())}
                 safetensors.torch.save_file(tensors, temporary, metadata)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot write {target}: {error.strerror}.") from error
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises the last for a full disk
+        raise BadInput(f"Cannot write {target}: {one_line(error)}.") from error
 
 
 def load(path: str | os.PathLike[str]) -> GHN:

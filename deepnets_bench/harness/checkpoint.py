@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from deepnets_bench.files import write_atomically
 
 _NAME = re.compile(r"checkpoint-(\d+)\.ckpt")
 _KEPT = 2
@@ -23,16 +24,7 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
     torch.save(content, buffer)
     payload = buffer.getvalue()
     path = folder / f"checkpoint-{step}.ckpt"
-    temporary = folder / f".{path.name}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(payload)
-            file.write(hashlib.sha256(payload).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, payload + hashlib.sha256(payload).digest())
     for old in checkpoints(folder)[_KEPT:]:
         old.unlink()
     return path

@@ -1,4 +1,4 @@
-"""Writing files that other processes read and crashes interrupt: locks, replacement, clear errors."""
+"""Writing files that other processes read and append to: locks and clear errors."""
 
 from __future__ import annotations
 
@@ -42,17 +42,6 @@ def writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Replace `path` by `payload`: readers and crashes meet the old file or the new, never a mixture."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb", buffering=0) as file:
-            write_all(file.fileno(), payload)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_all(descriptor: int, payload: bytes) -> None:
