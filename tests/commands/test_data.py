@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,7 +88,11 @@ def test_bad_input(arguments: tuple[str, ...], message: str, run: Run) -> None:
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     command = [*COMMAND, "generate", "--split", "train", "--num", "1000000", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        [*command, "--workers", "2", "--shard-size", "500"], stderr=subprocess.PIPE, text=True
+        [*command, "--workers", "2", "--shard-size", "500"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite started in the background ignores Ctrl-C, and its children would inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.h5")) and time.monotonic() < deadline:
