@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
