@@ -5,7 +5,7 @@ Run with `pytest tests/benchmarks/test_gatedgnn.py --benchmark-only --benchmark-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,14 +21,6 @@ DIM = 32
 IMPLEMENTATIONS = {"compiled": GatedGNN.forward, "by_level": GatedGNN.by_level, "oracle": oracle.gated}
 # name: (graphs, fewest nodes, most nodes); training graphs have 194 nodes on average
 BATCHES = {"1": (1, 194, 195), "8": (8, 130, 260), "32": (32, 130, 260), "8-deep": (8, 350, 700)}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("size", BATCHES)

@@ -7,7 +7,6 @@ time, so that other work on the machine does not show; the first round, which ma
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -23,14 +22,6 @@ torchvision = pytest.importorskip("torchvision", reason="the networks are torchv
 MODELS = ("resnet50", "resnet101", "resnet152", "wide_resnet101_2", "vit_b_16")
 IMAGE = (3, 224, 224)
 pytestmark = pytest.mark.benchmark(timer=time.process_time, warmup=False)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -77,14 +77,6 @@ class TrainingStep:
             self.seconds[part].append(seconds)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.benchmark(timer=time.process_time)
 @pytest.mark.parametrize("layout", ["channels-last", "contiguous"])
 def test_parts(

@@ -7,33 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from deepnets_bench.cli import main
 from deepnets_bench.generators import sample
 from deepnets_bench.manifest import MANIFEST
+from tests.commands.conftest import Run
 
 COMMAND = [sys.executable, "-c", "from deepnets_bench.cli import main; main()"]
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command in this process: (exit code, output, errors)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deepnets-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        output, errors = capsys.readouterr()
-        return int(exit_.value.code or 0), output, errors
-
-    return run
 
 
 def test_generate_verify_inspect(run: Run, tmp_path: Path) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from deepnets_bench.cli import main
 from deepnets_bench.ghn.model import GHN
+from tests.commands.conftest import Run
 from tests.ghn.networks import BARE
-
-Run = Callable[..., tuple[int, str, str]]
 
 MODELS = """
 import torch
@@ -37,20 +34,6 @@ def fails():
 def number():
     return 3
 """
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command in this process: (exit code, output, errors)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deepnets-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        output, errors = capsys.readouterr()
-        return int(exit_.value.code or 0), output, errors
-
-    return run
 
 
 @pytest.fixture(scope="module")
