@@ -50,7 +50,7 @@ def make_batch(edges: list[tuple[int, np.ndarray]], cutoff: int = 50) -> SimpleN
     one_hop, virtual, distance, level, start = [], [], [], [], 0
     for n, pairs in edges:
         pairs = np.unique(np.asarray(pairs, np.int64).reshape(-1, 2), axis=0)
-        adjacency = csr_array((np.ones(len(pairs)), pairs.T), shape=(n, n))
+        adjacency = csr_array((np.ones(len(pairs)), pairs.T.astype(np.int32)), shape=(n, n))
         hops = shortest_path(adjacency, method="D", unweighted=True)
         target, source = np.nonzero(((hops > 0) & (hops <= cutoff)).T)
         virtual.append(np.stack([source, target]) + start)
