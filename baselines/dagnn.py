@@ -11,7 +11,7 @@ class DAGNN(nn.Module):
     """Sees dataflow edges: half the layer runs along them, half against them, each with its own weights."""
 
     edges = "both"
-    source = "Thost & Chen, Directed Acyclic Graph Neural Networks, 2021, section 2.1"
+    source = "Thost & Chen, Directed Acyclic Graph Neural Networks, 2021, section 2 (arXiv:2101.07965)"
 
     def __init__(self, dim: int, layers: int = 1) -> None:
         super().__init__()

@@ -12,7 +12,10 @@ class EGAT(nn.Module):
     """Sees dataflow edges in both directions with the direction of each; edge states are not carried on."""
 
     edges = "both"
-    source = "Kamiński et al., Rossmann-toolbox, Briefings in Bioinformatics 2022 (EGAT layer)"
+    source = (
+        "Kamiński et al., Rossmann-toolbox: a deep learning-based protocol for the prediction and design "
+        "of cofactor specificity in Rossmann fold proteins, 2021, supplement (EGAT)"
+    )
 
     def __init__(self, dim: int, layers: int = 4, heads: int = 4) -> None:
         super().__init__()

@@ -11,7 +11,10 @@ class GAT(nn.Module):
     """Sees dataflow edges in both directions and, DGL's layer taking no edge features, not which is which."""
 
     edges = "both"
-    source = "Veličković et al., Graph Attention Networks, 2018, eq. 1-5"
+    source = (
+        "Veličković et al., Graph Attention Networks, 2018, attentional layer, heads concatenated "
+        "(arXiv:1710.10903)"
+    )
 
     def __init__(self, dim: int, layers: int = 4, heads: int = 4) -> None:
         super().__init__()

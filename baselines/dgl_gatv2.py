@@ -11,7 +11,10 @@ class GATv2(nn.Module):
     """Sees dataflow edges in both directions and, DGL's layer taking no edge features, not which is which."""
 
     edges = "both"
-    source = "Brody et al., How Attentive are Graph Attention Networks?, 2022, eq. 7"
+    source = (
+        "Brody et al., How Attentive are Graph Attention Networks?, 2022, dynamic scoring function "
+        "(arXiv:2105.14491)"
+    )
 
     def __init__(self, dim: int, layers: int = 4, heads: int = 4) -> None:
         super().__init__()

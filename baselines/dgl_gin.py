@@ -11,7 +11,7 @@ class GIN(nn.Module):
     """Sees dataflow edges in both directions and cannot tell the two apart; the MLP has no BatchNorm."""
 
     edges = "both"
-    source = "Xu et al., How Powerful are Graph Neural Networks?, 2019, eq. 4.1"
+    source = "Xu et al., How Powerful are Graph Neural Networks?, 2019, update rule of GIN (arXiv:1810.00826)"
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()

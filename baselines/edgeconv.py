@@ -10,7 +10,10 @@ class EdgeConv(nn.Module):
     """Sees dataflow edges in both directions and cannot tell the two apart."""
 
     edges = "both"
-    source = "Wang et al., Dynamic Graph CNN for Learning on Point Clouds, 2019, eq. 7-8"
+    source = (
+        "Wang et al., Dynamic Graph CNN for Learning on Point Clouds, 2019, asymmetric edge function with"
+        " maximum (arXiv:1801.07829)"
+    )
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ class GatedGraph(nn.Module):
     """Sees dataflow edges in both directions and cannot tell the two apart; its GRU is its own residual."""
 
     edges = "both"
-    source = "Li et al., Gated Graph Sequence Neural Networks, 2016, eq. 1-6"
+    source = "Li et al., Gated Graph Sequence Neural Networks, 2016, propagation model (arXiv:1511.05493)"
 
     def __init__(self, dim: int, steps: int = 4) -> None:
         super().__init__()

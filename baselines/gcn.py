@@ -10,7 +10,10 @@ class GCN(nn.Module):
     """Sees dataflow edges in both directions and cannot tell the two apart."""
 
     edges = "both"
-    source = "Kipf & Welling, Semi-Supervised Classification with Graph Convolutional Networks, 2017, eq. 2"
+    source = (
+        "Kipf & Welling, Semi-Supervised Classification with Graph Convolutional Networks, 2017, "
+        "layer-wise propagation rule (arXiv:1609.02907)"
+    )
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()

@@ -11,7 +11,10 @@ class GEN(nn.Module):
     """Sees dataflow edges in both directions, the direction of each as edge feature."""
 
     edges = "both"
-    source = "Li et al., DeeperGCN: All You Need to Train Deeper GCNs, 2020, section 3"
+    source = (
+        "Li et al., DeeperGCN: All You Need to Train Deeper GCNs, 2020, softmax aggregation "
+        "(arXiv:2006.07739)"
+    )
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()

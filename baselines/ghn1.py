@@ -8,8 +8,8 @@ class GHN1(GatedGNN):
 
     edges = "both"
     source = (
-        "Zhang et al., Graph HyperNetworks for Neural Architecture Search, 2019; "
-        "as in Knyazev et al. 2021, eq. 3"
+        "Zhang et al., Graph HyperNetworks for Neural Architecture Search, 2019, in the form of "
+        "Knyazev et al. 2021 without virtual edges (arXiv:2110.13100)"
     )
 
     def __init__(self, dim: int) -> None:

@@ -7,7 +7,9 @@ class GHN2(GatedGNN):
     """Sees dataflow and virtual edges with their distance in both directions, one direction a sweep."""
 
     edges = "virtual"
-    source = "Knyazev et al., Parameter Prediction for Unseen Deep Architectures, 2021, eq. 4"
+    source = (
+        "Knyazev et al., Parameter Prediction for Unseen Deep Architectures, 2021, eq. 4 (arXiv:2110.13100)"
+    )
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, virtual_edges=True)

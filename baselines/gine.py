@@ -11,7 +11,10 @@ class GINE(nn.Module):
     """Sees dataflow edges in both directions, the direction of each as edge feature."""
 
     edges = "both"
-    source = "Hu et al., Strategies for Pre-training Graph Neural Networks, 2020, appendix A"
+    source = (
+        "Hu et al., Strategies for Pre-training Graph Neural Networks, 2020, GIN with edge features "
+        "(arXiv:1905.12265)"
+    )
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()

@@ -10,7 +10,10 @@ class GPS(nn.Module):
     """Sees dataflow edges in both directions with the direction of each; attention knows no edges."""
 
     edges = "both"
-    source = "Rampášek et al., Recipe for a General, Powerful, Scalable Graph Transformer, 2022, eq. 1-4"
+    source = (
+        "Rampášek et al., Recipe for a General, Powerful, Scalable Graph Transformer, 2022, GPS layer "
+        "(arXiv:2205.12454)"
+    )
 
     def __init__(self, dim: int, layers: int = 3, heads: int = 4) -> None:
         super().__init__()

@@ -10,7 +10,10 @@ class GraphSAGE(nn.Module):
     """Sees dataflow edges in both directions and cannot tell the two apart; all neighbours, none sampled."""
 
     edges = "both"
-    source = "Hamilton et al., Inductive Representation Learning on Large Graphs, 2017, algorithm 1"
+    source = (
+        "Hamilton et al., Inductive Representation Learning on Large Graphs, 2017, mean aggregator "
+        "(arXiv:1706.02216)"
+    )
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()

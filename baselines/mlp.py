@@ -7,7 +7,10 @@ class MLP(NodeMLP):
     """Sees no edges."""
 
     edges = "none"
-    source = "Knyazev et al., Parameter Prediction for Unseen Deep Architectures, 2021 (its MLP baseline)"
+    source = (
+        "Knyazev et al., Parameter Prediction for Unseen Deep Architectures, 2021, MLP baseline "
+        "(arXiv:2110.13100)"
+    )
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)

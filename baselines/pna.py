@@ -15,7 +15,10 @@ class PNA(nn.Module):
     """Sees dataflow edges in both directions, the direction of each as edge feature."""
 
     edges = "both"
-    source = "Corso et al., Principal Neighbourhood Aggregation for Graph Nets, 2020, eq. 7-8"
+    source = (
+        "Corso et al., Principal Neighbourhood Aggregation for Graph Nets, 2020, aggregators times degree"
+        " scalers (arXiv:2004.05718)"
+    )
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()

@@ -10,7 +10,10 @@ class Transformer(nn.Module):
     """Sees no edges and no order: what a set of nodes tells without its graph."""
 
     edges = "none"
-    source = "Vaswani et al., Attention Is All You Need, 2017, section 3, pre-norm and without positions"
+    source = (
+        "Vaswani et al., Attention Is All You Need, 2017, section 3, pre-norm and without positions "
+        "(arXiv:1706.03762)"
+    )
 
     def __init__(self, dim: int, layers: int = 3, heads: int = 4) -> None:
         super().__init__()

@@ -11,7 +11,10 @@ class TransformerConv(nn.Module):
     """Sees dataflow edges in both directions, the direction of each as edge feature."""
 
     edges = "both"
-    source = "Shi et al., Masked Label Prediction, 2021, section 3.1"
+    source = (
+        "Shi et al., Masked Label Prediction: Unified Message Passing Model for Semi-Supervised "
+        "Classification, 2020, graph transformer layer (arXiv:2009.03509)"
+    )
 
     def __init__(self, dim: int, layers: int = 4, heads: int = 4) -> None:
         super().__init__()

@@ -69,6 +69,34 @@ class GraphBatch(Data):
         )
         return batch
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle all tensors as one: a `DataLoader` passes each tensor of a worker's batch in a file of its
+        own, which costs the receiver more than reading the graphs."""
+        values = dict(self._store._mapping)
+        packed = [key for key, value in values.items() if _is_packable(value)]
+        tensors = [values.pop(key) for key in packed]
+        layout = [(key, tensor.shape) for key, tensor in zip(packed, tensors, strict=True)]
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors]) if tensors else None
+        return _unpickled, (type(self), flat, layout, values)
+
+
+def _is_packable(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == torch.int64 and value.device.type == "cpu"
+
+
+def _unpickled(
+    kind: type[GraphBatch],
+    flat: torch.Tensor | None,
+    layout: list[tuple[str, torch.Size]],
+    values: dict[str, Any],
+) -> GraphBatch:
+    batch = kind()
+    if flat is not None:
+        parts = flat.split([shape.numel() for _, shape in layout])
+        values |= {key: part.view(shape) for (key, shape), part in zip(layout, parts, strict=True)}
+    batch._store._mapping.update(values)
+    return batch
+
 
 def _joined(parts: Sequence[np.ndarray]) -> torch.Tensor:
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts)

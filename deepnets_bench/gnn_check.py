@@ -117,6 +117,17 @@ def _problem(test: Callable[[_Trial], str | None], trial: _Trial) -> str | None:
         return f"forward raises {one_line(error)}."
 
 
+def _moves(trial: _Trial) -> str | None:
+    for path, module in trial.module.named_modules():
+        for name, value in vars(module).items():
+            tensors = value if isinstance(value, list | tuple) else [value]
+            # Lists of parameters (as in nn.LSTM) and results of hooks (weight norm) follow the parameters.
+            if any(type(tensor) is Tensor and tensor.is_leaf for tensor in tensors):
+                where = f"{path}.{name}" if path else name
+                return f"{where} holds a tensor that stays behind on another device; use register_buffer."
+    return None
+
+
 def _output(trial: _Trial) -> str | None:
     x = trial.x
     return _output_problem(x, trial.evaluate(x))
@@ -146,12 +157,15 @@ def _deterministic(trial: _Trial) -> str | None:
 
 
 def _inputs_kept(trial: _Trial) -> str | None:
-    x, batch = trial.x, rebuilt(trial.batch)
-    trial.evaluate(x, batch)
     before = {"x": trial.x, **tensors(trial.batch)}
-    for name, tensor in {"x": x, **tensors(batch)}.items():
-        if not torch.equal(tensor, before[name]):
-            return f"forward changes {name} in place; work on a copy."
+    for training in (False, True):
+        x, batch = trial.x, rebuilt(trial.batch)
+        trial.module.train(training)
+        with torch.no_grad():
+            trial.module(x, batch)
+        for name, tensor in {"x": x, **tensors(batch)}.items():
+            if not torch.equal(tensor, before[name]):
+                return f"forward changes {name} in place; work on a copy."
     return None
 
 
@@ -222,6 +236,7 @@ def _gradients(trial: _Trial) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[_Trial], str | None]] = {
+    "moves to any device": _moves,  # first, before a forward pass leaves caches
     "output shape, type and device": _output,
     "finite output": _finite,
     "deterministic in eval mode": _deterministic,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepnets_bench import ir
+from deepnets_bench.depthwise import depthwise_conv2d, is_fast
 from deepnets_bench.errors import BadInput
 from deepnets_bench.program import Program
 
@@ -111,8 +112,12 @@ def execute(
     params: Mapping[str, Tensor],
     training: bool,
     statistics: dict[str, Tensor] | None = None,
+    fast: bool = False,
 ) -> Tensor:
     """Run unpacked steps on images [batch, 3, size, size]; returns logits [batch, classes].
+
+    `fast` shares activations and takes some gradients in ways that sum in another order: equal up to
+    rounding, not bit for bit, to those of results recorded without it. Under autocast it is always on.
 
     `statistics` holds running means and variances by buffer name: updated in training, used otherwise.
     Without them norms use batch statistics. Raises `BadInput` for a parameter that is missing, and for images
@@ -120,14 +125,21 @@ def execute(
     head, position encodings) only those of the size they were compiled for.
     """
     _check_images(images)
+    device = images.device.type
+    # Tracing runs networks on the meta device, for which there is no autocast.
+    fast = fast or (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device))
     values: dict[int, Tensor] = {}
+    # ReLU of values, where fast: several convolutions of a cell often read the same one.
+    shared: dict[int, Tensor] | None = {} if fast else None
     x = images
     try:
         for step in steps:
-            x = _execute_one(step, values, images, params, training, statistics)
+            x = _execute_one(step, values, images, params, training, statistics, shared)
             values[step.row] = x
             for row in step.last_use:
                 del values[row]
+                if shared:
+                    shared.pop(row, None)
     except KeyError as error:
         if error.args and error.args[0] not in params and isinstance(error.args[0], str):
             raise BadInput(f"The parameters lack '{error.args[0]}'.") from None
@@ -142,6 +154,7 @@ def _execute_one(
     params: Mapping[str, Tensor],
     training: bool,
     statistics: dict[str, Tensor] | None,
+    shared: dict[int, Tensor] | None,
 ) -> Tensor:
     kind, inputs = step.kind, step.inputs
     if kind == ir.SUM:
@@ -161,19 +174,28 @@ def _execute_one(
         return x * gate[:, :, None, None]
     if step.act == ir.RELU_DROPOUT:
         x = F.dropout(F.relu(x), 0.5, training)
+    elif step.act == ir.RELU and shared is not None:
+        if inputs[0] not in shared:
+            shared[inputs[0]] = F.relu(x)
+        x = shared[inputs[0]]
     elif step.act:
         x = _ACTIVATIONS[step.act](x)
     if kind == ir.CONV:
         if step.crop:
             if x.shape[-1] == 1:
                 raise _unfit(images)
-            x = x[:, :, 1:, 1:]
+            x = _Crop.apply(x)
         weight = params[step.weight]  # type: ignore[index]
+        if shared is not None and is_fast(x, weight, step.stride, step.groups):
+            return depthwise_conv2d(x, weight, step.padding, step.dilation)
         return F.conv2d(x, weight, None, step.stride, step.padding, step.dilation, step.groups)
     weight = params[step.weight] if step.weight else None  # type: ignore[assignment]
     bias = params[step.bias] if step.bias else None
     if kind == ir.NORM:
-        return _batch_norm(step, x, weight, bias, training, statistics)
+        x = _batch_norm(step, x, weight, bias, training, statistics)
+        if shared is not None and x.requires_grad:
+            x.register_hook(_channels_last)
+        return x
     if kind == ir.LINEAR:
         if x.dim() == 2:
             if x.shape[1] != weight.shape[1]:
@@ -223,12 +245,40 @@ def _batch_norm(
     return F.batch_norm(x, mean, var, weight, bias, training)
 
 
+def _channels_last(grad: Tensor) -> Tensor:
+    """A gradient as the norm before it takes it fastest; that of a part of a concatenation has gaps."""
+    return grad.contiguous(memory_format=torch.channels_last)
+
+
+class _Crop(torch.autograd.Function):
+    """x[:, :, 1:, 1:], whose gradient stays channels-last: PyTorch's own is not, and slows what follows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return x[:, :, 1:, 1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        whole = torch.empty(
+            ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
+        )
+        whole[:, :, 0] = 0
+        whole[:, :, 1:, 0] = 0
+        whole[:, :, 1:, 1:] = grad
+        return whole
+
+
 def _attention(qkv: Tensor) -> Tensor:
     """Self-attention over pixels: [B, 3·8·h, H, W] → [B, 8·h, H, W]."""
     batch, channels, height, width = qkv.shape
     heads = qkv.permute(0, 2, 3, 1).reshape(batch, height * width, 3, ir.HEADS, channels // (3 * ir.HEADS))
     q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
-    out = F.scaled_dot_product_attention(q, k, v)
+    if qkv.device.type == "cpu" and qkv.dtype.itemsize == 2:  # its gradient takes five times float32's
+        with torch.autocast("cpu", enabled=False):
+            out = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(qkv.dtype)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v)
     return out.transpose(1, 2).reshape(batch, height, width, channels // 3).permute(0, 3, 1, 2)
 
 

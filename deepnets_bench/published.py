@@ -37,10 +37,10 @@ from deepnets_bench.manifest import (
     read_manifest,
     write_manifest,
 )
-from deepnets_bench.packing import MAX_NODES, pack_edges
+from deepnets_bench.packing import MAX_NODES
 from deepnets_bench.program import compile, decode, encode
 from deepnets_bench.published_graphs import StoredNames, compare
-from deepnets_bench.shards import DTYPES, RAGGED, write_shard
+from deepnets_bench.shards import Part, graph_part, join_parts, write_shard
 
 # Factors of the stored width in CIFAR-10 and in ImageNet form; None: the split stores no widths.
 SPLITS: dict[str, tuple[int, int] | None] = {
@@ -288,7 +288,7 @@ def _columns(
     name: str, split: _Split, indices: range, stored: StoredSplit | None, report: ImportReport
 ) -> dict[str, np.ndarray]:
     """The columns of a shard; differences are added to the report."""
-    parts: dict[str, list[np.ndarray]] = {column: [] for column in (*RAGGED, "width", "num_params", "key")}
+    parts: list[Part] = []
     for index in indices:
         network = split.networks[index]
         try:
@@ -299,15 +299,12 @@ def _columns(
             graph, counts = _rebuild(arch, widths)
         except BadInput as error:
             raise BadInput(f"Network {index} of split '{name}' in {split.file}: {error}") from error
-        packed = np.empty(3 * graph.num_edges + graph.num_nodes, np.uint8)
-        end = pack_edges(graph.op, *graph.edge_index, packed, 0)
-        if end < 0 or graph.num_nodes > MAX_NODES:
-            raise BadInput(f"Network {index} of split '{name}' in {split.file} is too large to store.")
         code = encode(arch)
         key = np.array(canonical_key(code), np.uint64)
-        values = (graph.op, np.bincount(graph.cell), packed[:end], code, widths, counts, key)
-        for part, value in zip(parts.values(), values, strict=True):
-            part.append(np.asarray(value))
+        part = graph_part(graph.op, graph.cell, graph.edge_index, code, widths, counts, key)
+        if part is None:
+            raise BadInput(f"Network {index} of split '{name}' in {split.file} is too large to store.")
+        parts.append(part)
 
         differences = {
             f"num_params {form}": 1
@@ -323,15 +320,7 @@ def _columns(
             report.add(found)
             report.compared += 1
             report.equal += not found
-    columns = {}
-    for column, part in parts.items():
-        if column in RAGGED:
-            columns[column] = np.concatenate(part).astype(DTYPES[column])
-            offsets = np.cumsum([0, *map(len, part)])
-            columns[f"{column}_offset"] = offsets.astype(DTYPES[f"{column}_offset"])
-        else:
-            columns[column] = np.stack(part).astype(DTYPES[column])
-    return columns
+    return join_parts(parts)
 
 
 def _widths(split: str, network: _Network) -> tuple[int, int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.origins import (
+    Call,
+    Features,
+    Node,
+    Parameter,
+    Value,
+    set_value,
+    skip_folded,
+    tensors_in,
+    value_of,
+)
 
 # Reasons for leaving a parameter to its own initialisation, which published hypernetworks also do.
 LAYER_SCALE = "layer scale, keeps its initial value"
@@ -36,70 +46,6 @@ _JOIN = {
     "div": "cse",
     **dict.fromkeys(("cat", "concat", "stack", "hstack", "copy", "index_put", "slice_scatter"), "concat"),
 }
-
-
-@dataclass(eq=False)
-class Node:
-    """A node of the graph; `inputs` are its producers in any order."""
-
-    op: str
-    inputs: list[Node]
-    name: str | None = None
-    shape: tuple[int, ...] | None = None
-    # The other parameter of a normalisation layer, which is one node.
-    bias: str | None = None
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a tensor computed from the image comes from; several sources are query and key of attention."""
-
-    sources: tuple[Node, ...]
-    softmax: bool = False
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A tensor computed from parameters alone; `shape` is that of the parameter while it is one, whole."""
-
-    names: frozenset[str]
-    shape: tuple[int, ...] = ()
-    transposed: bool = False
-
-    @property
-    def name(self) -> str:
-        (name,) = self.names
-        return name
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-
-Value = Features | Parameter
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operation with its arguments by the name the operator's schema gives them."""
-
-    op: str
-    args: dict[str, Any]
-    tensors: list[Tensor]
-    output: Any
-    is_view: bool
-
-    def features(self, name: str) -> Features | None:
-        value = value_of(self.args.get(name))
-        return value if isinstance(value, Features) else None
-
-    def parameter(self, name: str, transposed: bool = False) -> Parameter | None:
-        """The argument where it is a whole parameter."""
-        value = value_of(self.args.get(name))
-        if isinstance(value, Parameter) and value.shape and value.transposed == transposed:
-            return value
-        return None
 
 
 class Recorder(TorchDispatchMode):
@@ -130,7 +76,7 @@ class Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = list(_tensors((*args, *kwargs.values())))
+        tensors = list(tensors_in((*args, *kwargs.values())))
         if not any(t.is_meta for t in tensors):
             return func(*args, **kwargs)
         schema = func._schema
@@ -159,12 +105,12 @@ class Recorder(TorchDispatchMode):
         handler = self._handlers.get(call.op)
         value = (handler(call) if handler else None) or self._fold(call)
         if value is not None:
-            for tensor in _tensors((output,)):
+            for tensor in tensors_in((output,)):
                 set_value(tensor, value)
             if writes:
                 self._update_viewed(tensors[0], value)
         if is_view and call.op not in _MAY_COPY:
-            for tensor in _tensors((output,)):
+            for tensor in tensors_in((output,)):
                 if tensor is not tensors[0]:
                     tensor._viewed = getattr(tensors[0], "_viewed", tensors[0])  # type: ignore[attr-defined]
         return output
@@ -353,12 +299,6 @@ def _fold_squeeze(gate: Node, scaled: Node) -> None:
         gate = gate.inputs[0]
 
 
-def skip_folded(node: Node) -> Node:
-    while node.folded:
-        node = node.inputs[0]
-    return node
-
-
 def _shape_only(op: str, args: dict[str, Any]) -> Tensor | None:
     """The output of common layers without running them: PyTorch derives their shapes in slow Python.
 
@@ -384,7 +324,7 @@ def _is_position_embedding(shape: tuple[int, ...]) -> bool:
 def _viewed_parameter(parameter: Parameter, call: Call) -> Parameter:
     """The parameter under another shape, or something computed from it where a part is taken."""
     shape = parameter.shape
-    if not shape or any(tensor.numel() < math.prod(shape) for tensor in _tensors((call.output,))):
+    if not shape or any(tensor.numel() < math.prod(shape) for tensor in tensors_in((call.output,))):
         return Parameter(parameter.names)
     return Parameter(parameter.names, parameter.shape, parameter.transposed ^ (call.op in _TRANSPOSE))
 
@@ -397,23 +337,6 @@ def _reason_left(parameter: Parameter, call: Call) -> str:
         if call.op in ("cat", "concat"):
             return CLASS_TOKEN
     return f"enters through operation '{call.op}', which is no node type of DeepNets-1M"
-
-
-def value_of(argument: Any) -> Value | None:
-    value: Value | None = getattr(argument, "_traced_value", None) if isinstance(argument, Tensor) else None
-    return value
-
-
-def set_value(tensor: Tensor, value: Value) -> None:
-    tensor._traced_value = value  # type: ignore[attr-defined]
-
-
-def _tensors(arguments: Iterable[Any]) -> Iterator[Tensor]:
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            yield argument
-        elif isinstance(argument, (list, tuple)):
-            yield from _tensors(argument)
 
 
 def _pair(value: Any) -> tuple[int, ...]:

@@ -45,13 +45,15 @@ from deepnets_bench.manifest import (
     read_manifest,
     shard_name,
 )
-from deepnets_bench.packing import PROBLEMS, unpack
+from deepnets_bench.packing import MAX_NODES, PROBLEMS, pack_edges, unpack
 from deepnets_bench.program import decode
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
 
 Columns = Mapping[str, NDArray[Any]]
+# Some graphs: lengths [graphs, 4] of their ragged columns, these four, then width, num_params and key.
+Part = tuple[NDArray[Any], ...]
 
 FORMS = ("cifar10", "imagenet")  # columns of width and num_params
 RAGGED = ("op", "cell_size", "edge", "architecture")
@@ -129,6 +131,35 @@ def write_shard(
     name = shard_name(split, start, stop)
     write_atomically(folder / name, data)
     return ShardEntry(name, start, stop, len(data), hashlib.sha256(data).hexdigest(), content)
+
+
+def graph_part(
+    op: NDArray[Any],
+    cell: NDArray[Any],
+    edge_index: NDArray[np.int64],
+    code: NDArray[Any],
+    width: Sequence[int],
+    num_params: Sequence[int],
+    key: NDArray[np.uint64],
+) -> Part | None:
+    """One graph as a part of a shard; None where it does not fit the format."""
+    packed = np.empty(3 * edge_index.shape[1] + len(op), np.uint8)
+    end = pack_edges(op, *edge_index, packed, 0) if len(op) <= MAX_NODES else -1
+    if end < 0:
+        return None
+    sizes = np.bincount(cell)
+    lengths = np.array([[len(op), len(sizes), end, len(code)]])
+    return (lengths, op, sizes, packed[:end], code, *(np.atleast_2d(row) for row in (width, num_params, key)))
+
+
+def join_parts(parts: Sequence[Part]) -> dict[str, NDArray[Any]]:
+    """The columns of a shard from those of its graphs, in order."""
+    names = (*RAGGED, "width", "num_params", "key")
+    lengths, *values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    columns = {name: column.astype(DTYPES[name]) for name, column in zip(names, values, strict=True)}
+    for name, length in zip(RAGGED, lengths.T, strict=True):
+        columns[f"{name}_offset"] = np.concatenate([[0], np.cumsum(length)]).astype(DTYPES[f"{name}_offset"])
+    return columns
 
 
 def content_checksum(columns: Columns) -> str:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.origins import Features, Node, Parameter, set_value, skip_folded, value_of
 from deepnets_bench.primitives import PRIMITIVES
-from deepnets_bench.recorder import Features, Node, Parameter, Recorder, set_value, skip_folded, value_of
+from deepnets_bench.recorder import Recorder
 
 
 @dataclass(frozen=True)

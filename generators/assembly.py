@@ -28,7 +28,7 @@ from deepnets_bench.keys import canonical_key
 from deepnets_bench.packing import MAX_NODES, pack_edges
 from deepnets_bench.predefined import ResNet50, predefined
 from deepnets_bench.program import encode
-from deepnets_bench.shards import DTYPES, RAGGED
+from deepnets_bench.shards import Part, graph_part, join_parts
 
 Columns = dict[str, NDArray[Any]]
 
@@ -38,18 +38,19 @@ _STRIDE = 500  # graphs between two looks at the clock and at Ctrl-C
 def sampled_columns(split: Split, start: int, stop: int, dataset_version: int) -> Columns:
     """The columns of graphs start..stop-1 of a sampled split; raises `RunFailed` for a graph too large."""
     key, share = stream_key(split, dataset_version), key_share(split)
-    parts = []
+    parts: list[Part] = []
     for first in range(start, stop, _STRIDE):
         last = min(first + _STRIDE, stop)
         parts.append(_columns(key, first, last, split.recipe, share, split.evaluation, split.scale))
         if len(parts[-1][0]) == 0:
             raise RunFailed(f"A graph of '{split.name}' from {first} to {last - 1} is too large to store.")
-    return _join(parts)
+    return join_parts(parts)
 
 
 def predefined_columns() -> tuple[Columns, dict[int, str]]:
     """The columns of the predefined split, and the names of its networks that have no encoding."""
-    parts, names = [], {}
+    parts: list[Part] = []
+    names = {}
     for i, (arch, width) in enumerate(predefined()):
         encoded = np.empty(0, np.int32)
         key = np.frombuffer(bytes.fromhex(arch.fingerprint()), "<u8")
@@ -59,27 +60,15 @@ def predefined_columns() -> tuple[Columns, dict[int, str]]:
             encoded = encode(arch)
             key = np.array(canonical_key(encoded), np.uint64)
         graph = arch.graph(width=width, image_size=CIFAR_SIZE, num_classes=CIFAR_CLASSES)
-        packed = np.empty(3 * graph.num_edges + graph.num_nodes, np.uint8)
-        source, target = graph.edge_index
-        end = pack_edges(graph.op, source, target, packed, 0)
         counts = [
             arch.program(width=width, image_size=size, num_classes=classes).num_params
             for size, classes in ((CIFAR_SIZE, CIFAR_CLASSES), (IMAGENET_SIZE, IMAGENET_CLASSES))
         ]
-        sizes = np.bincount(graph.cell)
-        lengths = np.array([[graph.num_nodes, len(sizes), end, len(encoded)]])
-        rows = (np.atleast_2d(row) for row in ([width, width], counts, key))
-        parts.append((lengths, graph.op, sizes, packed[:end], encoded, *rows))
-    return _join(parts), names
-
-
-def _join(parts: list[Any]) -> Columns:
-    names = (*RAGGED, "width", "num_params", "key")
-    lengths, *values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    columns = {name: column.astype(DTYPES[name]) for name, column in zip(names, values, strict=True)}
-    for name, length in zip(RAGGED, lengths.T, strict=True):
-        columns[f"{name}_offset"] = np.concatenate([[0], np.cumsum(length)]).astype(DTYPES[f"{name}_offset"])
-    return columns
+        part = graph_part(graph.op, graph.cell, graph.edge_index, encoded, (width, width), counts, key)
+        if part is None:
+            raise RunFailed(f"Graph {i} of the predefined split is too large to store.")
+        parts.append(part)
+    return join_parts(parts), names
 
 
 @kernel()

@@ -278,11 +278,11 @@ def _results(jobs: list[Job], workers: int, executor: Executor | None) -> Genera
     try:
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            while finished:
-                future = finished.pop()
-                job, entry = futures.pop(future), future.result()
-                del future  # Dask would make the shard again if its worker died while somebody holds this
-                yield job, entry
+            # All results are taken, and their futures let go, before anything else is done: Dask makes a
+            # shard again if its worker dies while somebody holds its future.
+            made = [(futures.pop(future), future.result()) for future in finished]
+            finished.clear()
+            yield from made
     finally:
         for future in pending:
             future.cancel()

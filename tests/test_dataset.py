@@ -149,6 +149,21 @@ def test_collate_equals_from_graphs(root: Path) -> None:
     assert batch.to("meta").distance.device.type == "meta"
 
 
+def test_pickles_are_equal_and_hold_one_tensor(root: Path) -> None:
+    batch = DeepNets1M.collate([DeepNets1M(root, "train")[i] for i in range(3)])
+    batch.score = torch.tensor([0.5, 1.5])
+    again = pickle.loads(pickle.dumps(batch))
+    assert type(again) is GraphBatch
+    assert equal(batch, again)
+    assert all(again[key].is_contiguous() for key in TENSORS)
+    assert list(again.score) == [0.5, 1.5]
+    assert set(again.to_dict()) == set(batch.to_dict())
+    assert (again.num_nodes, again.index, again.width) == (batch.num_nodes, batch.index, batch.width)
+    assert again.graphs[2].param_name == batch.graphs[2].param_name
+    assert len({again[key].untyped_storage().data_ptr() for key in TENSORS}) == 1
+    assert pickle.loads(pickle.dumps(GraphBatch())).to_dict() == {}
+
+
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_reopen_the_files(root: Path, context: str) -> None:
     dataset = DeepNets1M(root, "train", virtual_edges=10)

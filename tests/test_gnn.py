@@ -155,6 +155,19 @@ def test_entry_point(monkeypatch):
     assert "theirs" in [spec.name for spec in gnn.catalogue()[0]]
 
 
+def test_plugin_of_an_installed_distribution(monkeypatch, tmp_path):
+    (tmp_path / "their_package.py").write_text(FILE)
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{gnn.ENTRY_POINTS}]\ntheir-gnn = their_package:MyGNN\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = resolve("their-gnn")
+    assert (spec.name, spec.edges, spec.options) == ("their-gnn", "forward", {"depth": 2})
+    assert [r for r in check(spec, 8, options={"depth": 3}) if r.problem] == []
+    assert "their-gnn" in [spec.name for spec in gnn.catalogue()[0]]
+
+
 def test_entry_point_of_a_taken_name_raises(monkeypatch):
     install(monkeypatch, gcn=f"{__name__}:Passing")
     with pytest.raises(BadInput, match="Two GNNs are called 'gcn', one of them installed as"):
@@ -273,7 +286,7 @@ def test_unmodified_library_models_keep_the_contract(name, options, batch):
     if name.startswith("dgl"):
         pytest.importorskip("dgl", reason="DGL is an extra")
     results = check(resolve(name), 8, options=options, batch=batch)
-    assert len(results) == 9
+    assert len(results) == 10
     assert [result for result in results if result.problem] == []
 
 
@@ -425,6 +438,23 @@ class InPlaceEdges(Passing):
         return out
 
 
+class InPlaceInTraining(Passing):
+    def forward(self, x, batch):
+        out = super().forward(x, batch)
+        if self.training:
+            batch.level.zero_()
+        return out
+
+
+class TensorLeftBehind(Passing):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.linear.scale = [torch.ones(dim)]
+
+    def forward(self, x, batch):
+        return super().forward(x, batch) * self.linear.scale[0]
+
+
 class Leaks(Passing):
     def forward(self, x, batch):
         return super().forward(x, batch) - x.mean(0)
@@ -487,6 +517,8 @@ class HidesVirtualEdges(Passing):
         (DropoutInEval, "deterministic in eval mode", "two calls in eval mode differ"),
         (InPlace, "inputs left unchanged", "changes x in place"),
         (InPlaceEdges, "inputs left unchanged", "changes distance in place"),
+        (InPlaceInTraining, "inputs left unchanged", "changes level in place"),
+        (TensorLeftBehind, "moves to any device", "linear.scale holds a tensor that stays behind"),
         (Leaks, "batch = single graphs", "graph 0 of the batch gets other states than alone"),
         (SeesNumbering, "node permutation", "renumbering the nodes"),
         (SeesEdgeOrder, "edge order", "listing the edges in another order"),
@@ -509,6 +541,20 @@ def test_check_passes_what_keeps_the_contract_and_leaves_the_random_state(batch)
     state = torch.random.get_rng_state()
     assert problems(Passing, batch) == {}
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_tensors_that_follow_the_parameters_are_no_fault(batch):
+    class Recurrent(Passing):
+        def __init__(self, dim):
+            super().__init__(dim)
+            self.linear = nn.utils.weight_norm(self.linear)
+            self.lstm = nn.LSTM(dim, dim)
+            self.register_buffer("scale", torch.ones(dim))
+
+        def forward(self, x, batch):
+            return super().forward(x, batch) * self.scale + self.lstm(x[None])[0][0]
+
+    assert problems(Recurrent, batch) == {}
 
 
 def test_require_raises_the_first_problem(batch):

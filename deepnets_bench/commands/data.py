@@ -253,17 +253,9 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
     if scheduler is None:
         yield None
         return
-    from deepnets_bench.errors import BadInput, MissingExtra
+    from deepnets_bench.cluster import connected
 
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise MissingExtra("--scheduler", "dask") from error
-    try:
-        client = Client(scheduler, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise BadInput(f"No Dask scheduler answers at {scheduler}.") from error
-    with client:
+    with connected(scheduler) as client:
         yield client.get_executor(pure=False)
 
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from deepnets_bench.harness.tracks import Track
     from deepnets_bench.leaderboard.aggregate import Board
+    from deepnets_bench.leaderboard.report import Table
 
 app = typer.Typer(help="Rankings and statistics of finished runs.", no_args_is_help=True)
 
@@ -51,16 +54,22 @@ def show(
 
     if format_ not in ("auto", *FORMATS):
         raise UnknownName("format", format_, ("auto", *FORMATS))
+    console = Console()
+
+    def put(tables: Iterable[Table]) -> None:
+        for table in tables:
+            if format_ == "auto":
+                print_table(table, console)
+            else:
+                typer.echo(FORMATS[format_](table))
+
+    references = reference_tables(track)
+    if not _results_path(track, results).exists():
+        put(references)  # published figures are there before anything is measured
+        references = []
     board = _board(track, results, version, smoke)
     board = replace(board, entries=tuple(sort_entries(board.entries, sort, board.splits)))
-    tables = [ranking_table(board, _track_label(track)), *([cost_table(board)] if cost else [])]
-    console = Console()
-    for table in [*tables, *reference_tables(track)]:
-        if format_ == "auto":
-            print_table(table, console)
-            console.print()
-        else:
-            typer.echo(FORMATS[format_](table))
+    put([ranking_table(board, _track_label(track)), *([cost_table(board)] if cost else []), *references])
 
 
 @app.command()
@@ -145,6 +154,9 @@ def html(
 def validate(
     file: Annotated[Path, typer.Argument(help="A results file; its scores/ folder lies beside it.")],
     track: Annotated[str | None, typer.Option(help="Track to check against; that of the first row.")] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Permit missing seeds: a board in the making.")
+    ] = False,
 ) -> None:
     """List every fault of a results file: schema, protocol, completeness, and scores that do not add up."""
     from deepnets_bench.errors import CorruptFile
@@ -157,14 +169,62 @@ def validate(
     protocol = None
     if found := _track(name):
         counts = {split: rule.count for split, rule in found.evaluation.splits.items()}
-        protocol = Protocol(found.name, found.version, found.seeds, counts)
+        protocol = Protocol(found.name, found.version, () if unfinished else found.seeds, counts)
     faults = find_faults(file, protocol)
     for fault in faults:
         typer.echo(f"{file}, {fault}")
     if faults:
-        raise CorruptFile(f"{file} is not fit for a leaderboard: {len(faults)} faults, listed above.")
+        count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise CorruptFile(f"{file} is not fit for a leaderboard: {count}, listed above.")
     checked = f"track {protocol.track} v{protocol.version}" if protocol else "no track: protocol not checked"
     typer.echo(f"{file}: {len(rows)} rows, no faults ({checked}).")
+
+
+@app.command()
+def reproduce(
+    again: Annotated[Path, typer.Argument(help="Results of your own run, such as mine/results.csv.")],
+    by: Annotated[str, typer.Option(help="Your name, as it will stand in the tables.")],
+    track: TrackOption = "digits",
+    results: ResultsOption = None,
+) -> None:
+    """Mark rows of a board as reproduced: compare them with another run of the same work and append that."""
+    from rich.console import Console
+
+    from deepnets_bench.leaderboard.marking import reproduce as mark
+    from deepnets_bench.leaderboard.report import print_table, reproduction_table
+
+    path = _results_path(track, results)
+    print_table(reproduction_table(mark(path, again, by)), Console())
+    typer.echo(f"appended to {path}, marked as reproduced by {by}")
+
+
+@app.command()
+def summary(
+    tracks: Annotated[list[str], typer.Argument(help="Tracks with results in ./leaderboards.")],
+    into: Annotated[
+        Path | None, typer.Option(help="A Markdown page between whose markers the tables are written.")
+    ] = None,
+) -> None:
+    """Put tracks beside each other: the same GNNs early in training and late, then each track's ranking."""
+    from rich.console import Console
+
+    from deepnets_bench.leaderboard.build import gather
+    from deepnets_bench.leaderboard.report import print_table
+    from deepnets_bench.leaderboard.summary import summary as make_tables
+    from deepnets_bench.leaderboard.summary import write_into
+
+    found = [_board(track, None, None, False) for track in tracks]
+    evidence = [
+        gather(board, _results_path(track, None).parent / "scores")
+        for track, board in zip(tracks, found, strict=True)
+    ]
+    tables = make_tables(found, evidence, {track: _track_label(track) for track in tracks})
+    if into:
+        write_into(into, tables)
+        typer.echo(f"wrote {into}")
+        return
+    for table in tables:
+        print_table(table, Console())
 
 
 def _board(track: str, results: Path | None, version: int | None, smoke: bool) -> Board:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deepnets_bench.gnn import GNNSpec
     from deepnets_bench.harness.data import Dataset
+    from deepnets_bench.harness.isolation import Outcome
     from deepnets_bench.harness.jobs import Job
-    from deepnets_bench.harness.runner import Outcome
     from deepnets_bench.harness.tracks import Track
 
 track_app = typer.Typer(help="Protocols: what is trained on what, for how long, and how it is scored.")
@@ -22,6 +24,12 @@ TrackOption = Annotated[str, typer.Option("--track", help="A track's name, or a 
 DataOption = Annotated[
     Path,
     typer.Option("--data", envvar="DEEPNETS_BENCH_DATA", help="Folder of the generated splits."),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", envvar="DEEPNETS_BENCH_IMAGES", help="Folder of the images, for all tracks but digits."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
@@ -51,31 +59,65 @@ def run(
         Path | None, typer.Option(help="Folder of the results; ./leaderboards/TRACK when not given.")
     ] = None,
     data: DataOption = Path("data"),
+    images: ImagesOption = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 into --images.")] = False,
     device: DeviceOption = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes that train a job together, one a GPU; torchrun sets it too.")
+    ] = 1,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="32, or mixed: bf16, fp16; the track's by default, any other is not comparable."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Jobs at a time; as many as there are cores, one on a GPU.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler, such as tcp://host:8786, whose workers run the jobs; "
+            "--data and --out must be on a file system they share."
+        ),
+    ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(help="'tensorboard' writes event files beside every curve.csv, which is always there."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue interrupted trainings.")] = False,
 ) -> None:
     """Train and evaluate GNNs on a track; missing splits are generated first, finished jobs skipped."""
     from rich.console import Console
 
-    from deepnets_bench.errors import BadInput, RunFailed
+    from deepnets_bench.cluster import connected
+    from deepnets_bench.errors import BadInput, RunFailed, UnknownName
     from deepnets_bench.gnn import parse_options, resolve
+    from deepnets_bench.harness.events import require_tensorboard
     from deepnets_bench.harness.jobs import RESULTS, Job, make_folder
+    from deepnets_bench.harness.ranks import under_torchrun
     from deepnets_bench.harness.runner import run_jobs, unfinished
     from deepnets_bench.harness.tracks import load_track
     from deepnets_bench.harness.view import view
 
+    launched = under_torchrun(os.environ)
+    if launched is not None:
+        rank, devices = launched
+        if rank:
+            return  # the first process starts and watches its own
     protocol = load_track(track)
     chosen = _seeds(seeds, protocol)
     protocol = protocol.as_smoke() if smoke else protocol
+    protocol = protocol.in_precision(precision) if precision else protocol
     options = parse_options(gnn_option or [])
     names = list(dict.fromkeys(name.strip() for name in gnn.split(",") if name.strip()))
     if not names:
         raise BadInput("Give at least one GNN, such as --gnn gat; `deepnets-bench gnn list` shows them.")
-    for name in names:
-        resolve(name)  # a misspelt name must not wait for the jobs before it
+    if scheduler is not None and jobs is not None:
+        raise BadInput("Give --jobs or --scheduler, not both: a cluster runs a job a worker thread.")
+    if log not in (None, "tensorboard"):
+        raise UnknownName("log", log, ["tensorboard"])
+    if log:
+        require_tensorboard()
+    specs = [resolve(name) for name in names]  # a misspelt name must not wait for the jobs before it
     folder = out or Path("leaderboards") / protocol.name
     make_folder(folder)
     console = Console(stderr=True)
@@ -84,15 +126,27 @@ def run(
         highlight=False,
         soft_wrap=True,
     )
-    dataset = _dataset(protocol, data, console)
-    everything = [Job(protocol, name, seed, options) for name in names for seed in chosen]
+    if download:
+        from deepnets_bench.harness import vision
+
+        vision.download(protocol.images, images)
+    dataset = _dataset(protocol, data, images, console)
+    everything = [Job(protocol, name, seed, options, images, devices) for name in names for seed in chosen]
     todo = unfinished(everything, dataset, folder)
+    _announce_gnns(console, names, specs)
     _announce(console, everything, todo, folder)
-    workers = jobs or _default_workers(device, protocol)
     try:
-        with view(console) as shown:
+        with connected(scheduler) if scheduler else nullcontext() as cluster, view(console) as shown:
             outcomes = run_jobs(
-                todo, dataset, folder, device=device, resume=resume, workers=workers, view=shown
+                todo,
+                dataset,
+                folder,
+                device=device,
+                resume=resume,
+                workers=1 if scheduler else jobs or _default_workers(device, protocol, devices),
+                view=shown,
+                cluster=cluster,
+                tensorboard=log == "tensorboard",
             )
     except KeyboardInterrupt:
         console.print("Interrupted; the same command with --resume goes on from here.", highlight=False)
@@ -114,6 +168,11 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Such as val,wide; all of the track by default.")] = None,
     track: TrackOption = "digits",
     data: DataOption = Path("data"),
+    images: ImagesOption = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(help="Gaussian noise on pixels in [0, 1]: its standard deviation, or 'track'."),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Score a trained hypernetwork as a track does, and print the accuracies; no results are written."""
@@ -123,16 +182,24 @@ def evaluate(
     from deepnets_bench.harness.tracks import load_track
 
     protocol = load_track(track)
+    noise_std = _noise(noise, protocol)
     if not checkpoint.exists():
         raise BadInput(f"There is no checkpoint {checkpoint}.")
     from deepnets_bench.harness.scoring import score_checkpoint  # with PyTorch, after the cheap checks
 
     console = Console(stderr=True)
-    dataset = _dataset(protocol, data, console)
+    dataset = _dataset(protocol, data, images, console)
     names = [name.strip() for name in split.split(",")] if split else list(protocol.evaluation.splits)
-    typer.echo(f"{checkpoint} on track {protocol.name} v{protocol.version}")
+    added = f", Gaussian noise of {noise_std:g} on the images" if noise_std else ""
+    typer.echo(f"{checkpoint} on track {protocol.name} v{protocol.version}{added}")
     typer.echo("split    networks  accuracy  std     sem     max")
-    for name, summary in score_checkpoint(checkpoint, protocol, dataset.root, names, device):
+    for name, summary in score_checkpoint(
+        checkpoint, protocol, dataset.root, names, device, images=images, noise=noise_std
+    ):
+        if summary["reason"]:
+            console.print(f"{name}: {summary['reason']}", markup=False, highlight=False, soft_wrap=True)
+        if not summary["n_evaluated"]:
+            continue
         std, sem = summary["accuracy_std"] or 0.0, summary["accuracy_sem"] or 0.0
         count = f"{summary['n_evaluated']}/{summary['n_split']}"
         typer.echo(
@@ -171,7 +238,25 @@ def _seeds(text: str | None, track: Track) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _default_workers(device: str, track: Track) -> int:
+def _noise(text: str | None, track: Track) -> float | None:
+    from deepnets_bench.errors import BadInput
+
+    if text is None:
+        return None
+    if text == "track":
+        if track.evaluation.noise is None:
+            raise BadInput(f"Track '{track.name}' sets no noise; give a standard deviation, such as 0.08.")
+        return track.evaluation.noise
+    try:
+        std = float(text)
+    except ValueError:
+        std = -1.0
+    if not 0 < std <= 1:
+        raise BadInput(f"--noise is a standard deviation above 0 and up to 1, or 'track', not '{text}'.")
+    return std
+
+
+def _default_workers(device: str, track: Track, devices: int) -> int:
     if device.startswith("cuda"):
         return 1
     if device == "auto":
@@ -179,19 +264,28 @@ def _default_workers(device: str, track: Track) -> int:
 
         if torch.cuda.is_available():
             return 1
-    return max(1, _cores() // track.training.threads)
+    return max(1, _cores() // (track.training.threads * devices))
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _dataset(track: Track, root: Path, console: Console) -> Dataset:
+def _dataset(track: Track, root: Path, images: Path | None, console: Console) -> Dataset:
     """The track's splits, generated where they are missing."""
     from deepnets_bench.harness.data import prepare_dataset
 
     with console.status(f"Preparing the splits of track {track.name} in {root}"):
-        return prepare_dataset(track, root, workers=_cores())
+        return prepare_dataset(track, root, images=images, workers=_cores())
+
+
+def _announce_gnns(console: Console, names: list[str], specs: list[GNNSpec]) -> None:
+    """What each GNN sees of a graph: a declaration that `gnn check` holds it to and every row records."""
+    from deepnets_bench.gnn import EDGES
+
+    for name, spec in zip(names, specs, strict=True):
+        line = f"{name} sees {spec.edges}: {EDGES[spec.edges]}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _announce(console: Console, everything: list[Job], todo: list[Job], folder: Path) -> None:

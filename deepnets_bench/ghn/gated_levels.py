@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from deepnets_bench.errors import BadInput
+
 Message = Callable[[Tensor], Tensor]
 Relation = tuple[Tensor, Tensor]  # edge_index [2, E], distance [E]
 
@@ -33,7 +35,11 @@ class LevelSchedule:
 
     @classmethod
     def build(cls, relations: list[Relation], level: Tensor, dtype: torch.dtype) -> LevelSchedule:
-        """Same arguments as `gated_kernel.Schedule.build`."""
+        """Same arguments and errors as `gated_kernel.Schedule.build`.
+
+        Here the host waits for the device, a few times a batch; `sweep` never does.
+        """
+        _check(torch.cat([ends for ends, _ in relations], 1), level)
         order = torch.argsort(level, stable=True)
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(order), device=order.device)
@@ -43,6 +49,17 @@ class LevelSchedule:
             for i in (0, 1)
         )
         return cls(order, rank, bounds, forward, backward)
+
+
+def _check(edges: Tensor, level: Tensor) -> None:
+    """Edges [2, E] between nodes, each from a lower to a higher level."""
+    if not edges.numel():
+        return
+    lowest, highest = torch.stack(edges.aminmax()).tolist()
+    if lowest < 0 or highest >= len(level):
+        raise BadInput(f"An edge of the batch names a node outside 0..{len(level) - 1}.")
+    if (level[edges[0]] >= level[edges[1]]).any():
+        raise BadInput("Every edge of the batch must lead to a node of a higher level.")
 
 
 def _bounds(level: Tensor, levels: int = 0) -> Tensor:

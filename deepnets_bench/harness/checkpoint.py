@@ -27,6 +27,8 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
     write_atomically(path, payload + hashlib.sha256(payload).digest())
     for old in checkpoints(folder)[_KEPT:]:
         old.unlink()
+    for unfinished in folder.glob(".checkpoint-*.tmp"):  # of a process that was killed
+        unfinished.unlink()
     return path
 
 

@@ -1,41 +1,104 @@
-"""The generated splits that a track needs: made where they are missing, and read."""
+"""What a track needs beside images in memory: its generated splits, made where missing, and read."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.tracks import Track
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
+    from deepnets_bench.predefined import ResNet50
+    from deepnets_bench.program import Program
+    from deepnets_bench.shards import GraphRecord
 
 _LOCK_SECONDS = 600.0  # for another process that is generating into the same folder
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The generated splits a track needs, under `root`, and the fingerprint of the graphs it uses."""
+    """The generated splits a track needs, under `root`, and the fingerprint of all data it uses.
+
+    That is the graphs and, where they are files that no checksum verifies, the images.
+    """
 
     root: Path
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class StoredNetwork:
+    """An architecture of an evaluation split, and its own width in CIFAR-10 and in ImageNet form."""
+
+    architecture: Architecture | ResNet50
+    widths: tuple[int, int]
+
+    def width(self, image_size: int) -> int:
+        """Channels of the first cell for images of a size."""
+        from deepnets_bench.ir import IMAGENET_FROM
+
+        return self.widths[int(image_size > IMAGENET_FROM)]
+
+    def program(self, **sizes: Any) -> Program:
+        """As `Architecture.program`."""
+        return self.architecture.program(**sizes)
+
+
+class StoredArchitectures(Sequence["Architecture"]):
+    """The first `count` architectures of a generated split, decoded when they are asked for."""
+
+    def __init__(self, root: Path, split: str, count: int) -> None:
+        from deepnets_bench.shards import open_split
+
+        self._reader, self._count = open_split(root, split), count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Architecture: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Architecture]: ...
+
+    def __getitem__(self, index: int | slice) -> Architecture | list[Architecture]:
+        rows = range(self._count)[index]
+        if isinstance(rows, range):
+            return [self._reader[row].architecture for row in rows]
+        return self._reader[rows].architecture
+
+    def node_counts(self) -> np.ndarray:
+        """int64 [len]: nodes of each graph; they depend neither on widths nor on the size of images."""
+        counts = [np.diff(shard.columns["op_offset"].astype(np.int64)) for shard in self._reader.shards()]
+        return np.concatenate(counts)[: self._count]
+
+
 def prepare_dataset(
-    track: Track, root: Path, *, workers: int = 1, on_graphs: Callable[[int, int], None] | None = None
+    track: Track,
+    root: Path,
+    *,
+    images: Path | None = None,
+    workers: int = 1,
+    on_graphs: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Generate what a track needs and `root` lacks, which takes milliseconds when nothing does.
 
-    `on_graphs(done, total)` reports progress. Raises `BadInput` for a folder that holds another dataset
-    version or cannot be written.
+    `images` is the folder of the track's images, where they are files. `on_graphs(done, total)` reports
+    progress. Raises `BadInput` for a folder that holds another dataset version or cannot be written, and
+    for images that are missing.
     """
     from deepnets_bench.generators.materialise import generate
+    from deepnets_bench.harness import vision
     from deepnets_bench.shards import open_split
 
+    used_images = vision.fingerprint(track.images, images)
     counts = split_counts(track)
     common: dict[str, Any] = {
         "workers": workers,
@@ -53,6 +116,8 @@ def prepare_dataset(
                 f"Track '{track.name}' needs {count} graphs of split '{split}'; {root} has {len(keys)}."
             )
         digest.update(f"{split} {count}\n".encode() + keys[:count].tobytes())
+    if used_images:
+        digest.update(f"images {used_images}\n".encode())
     return Dataset(root, digest.hexdigest()[:16])
 
 
@@ -65,9 +130,14 @@ def split_counts(track: Track) -> dict[str, int]:
     return counts
 
 
-def load_architectures(root: Path, split: str, count: int) -> list[Architecture]:
-    """The first `count` architectures of a generated split."""
+def load_networks(root: Path, split: str, count: int) -> list[StoredNetwork]:
+    """The first `count` networks of a generated evaluation split."""
     from deepnets_bench.shards import open_split
 
-    reader = open_split(root, split)
-    return [reader[index].architecture for index in range(count)]
+    return [_network(record) for record in open_split(root, split)[:count]]
+
+
+def _network(record: GraphRecord) -> StoredNetwork:
+    from deepnets_bench.predefined import ResNet50
+
+    return StoredNetwork(ResNet50() if record.name else record.architecture, record.width)

@@ -1,37 +1,108 @@
-"""Image sets: real images with a fixed train/val/test partition, held in memory as tensors."""
+"""Image sets: real images in a fixed train/val/test partition, and the batches that are drawn from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepnets_bench.errors import BadInput
+from deepnets_bench.harness.augmentation import batch_generator, noise, shifted
+
+if TYPE_CHECKING:
+    from deepnets_bench.harness.tracks import Images
 
 _PARTITION_KEY = 0x64696769747331  # any constant: it fixes the partition for good
 _VAL_SHARE = _TEST_SHARE = 0.2
 
+Batch = tuple[Tensor, Tensor]  # normalised images, float32 [n, 3, size, size], and labels, int64 [n]
+
+
+class ImagePart(Protocol):
+    """The training, validation or test images of a set, in memory or read when they are needed."""
+
+    @property
+    def size(self) -> int:
+        """Pixels of an image's side."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> ImagePart:
+        """The same images on another device."""
+
+    def head(self, count: int) -> ImagePart:
+        """The first `count` images, all if there are fewer."""
+
+    def noisy(self, std: float, seed: int = 0) -> ImagePart:
+        """The same images with Gaussian noise on their pixels, clipped to [0, 1], before normalisation.
+
+        The noise of an image depends on `seed` and on the image's number alone.
+        """
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All images in their order, without random changes."""
+
+    def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
+        """Images of one training step with random changes, a function of (seed, step) alone."""
+
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Normalised `images`, float32 [n, 3, size, size], and their `labels`, int64 [n]."""
+    """An `ImagePart` in memory: `images` [n, 3, size, size] and their `labels`, int64 [n].
+
+    Images are uint8 pixels, which `mean` and `std` (of pixels in [0, 1], a channel) normalise, or float32
+    that is normalised already. `border` fills what a shift makes free (see `augmentation.shifted`).
+    """
 
     images: Tensor
     labels: Tensor
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    border: Literal["repeat", "zero"] = "repeat"
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def size(self) -> int:
+        return self.images.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
     def to(self, device: torch.device | str) -> LabelledImages:
-        """The same images on another device."""
-        return LabelledImages(self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def head(self, count: int) -> LabelledImages:
-        """The first `count` images, all if there are fewer."""
-        return LabelledImages(self.images[:count], self.labels[:count])
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
+    def noisy(self, std: float, seed: int = 0) -> LabelledImages:
+        mean, scale = channels(self.mean, self.device), channels(self.std, self.device)
+        shape = tuple(self.images.shape[1:])
+        added = torch.stack([noise(seed, image, shape) for image in range(len(self))]).to(self.device)
+        pixels = self._normalised(self.images) * scale + mean
+        return replace(self, images=((pixels + std * added).clamp(0, 1) - mean) / scale)
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        for images, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
+            yield self._normalised(images), labels
+
+    def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
+        return training_batch(self, step, protocol.batch_size, protocol.shift, seed, flip=protocol.flip)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return images if images.is_floating_point() else normalised(images, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -39,11 +110,11 @@ class ImageSet:
     """An image set in its three parts."""
 
     num_classes: int
-    train: LabelledImages
-    val: LabelledImages
-    test: LabelledImages
+    train: ImagePart
+    val: ImagePart
+    test: ImagePart
 
-    def part(self, name: str) -> LabelledImages:
+    def part(self, name: str) -> ImagePart:
         """'train', 'val' or 'test'."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return parts[name]
@@ -52,12 +123,32 @@ class ImageSet:
         """The same images on another device."""
         return ImageSet(self.num_classes, self.train.to(device), self.val.to(device), self.test.to(device))
 
+    def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
+        """Images and labels of one training step, a function of (seed, step) alone."""
+        return self.train.training_batch(step, seed, protocol)
 
-def load_images(dataset: str, size: int) -> ImageSet:
-    """The image set of a track, at `size` × `size` pixels; only 'digits' needs no files."""
-    if dataset != "digits":
-        raise BadInput(f"Image set '{dataset}' is not available; the embedded one is 'digits'.")
-    return digits(size)
+
+def load_images(protocol: Images, root: Path | None = None) -> ImageSet:
+    """The image set of a track; all but 'digits' are files under `root`.
+
+    Raises `BadInput` for files that are missing, damaged or in another layout, `MissingExtra` without
+    torchvision.
+    """
+    if protocol.dataset == "digits":
+        return digits(protocol.size)
+    from deepnets_bench.harness import vision
+
+    return vision.load(protocol, root)
+
+
+def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """float32 images of uint8 pixels."""
+    return (pixels.float() / 255 - channels(mean, pixels.device)) / channels(std, pixels.device)
+
+
+def channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """One number a channel, to be combined with images."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def digits(size: int = 16) -> ImageSet:
@@ -74,17 +165,23 @@ def digits(size: int = 16) -> ImageSet:
     labels = torch.from_numpy(data.target).long()
     pixels = torch.from_numpy(data.images).float().unsqueeze(1) / 16
     pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
-    rows = digits_partition(data.target)
+    rows = stratified_partition(data.target)
     train = pixels[rows["train"]]
-    pixels = (pixels - train.mean()) / train.std()
+    mean, std = train.mean(), train.std()
+    pixels = (pixels - mean) / std
     parts = {
-        name: LabelledImages(pixels[index].expand(-1, 3, -1, -1).contiguous(), labels[index])
+        name: LabelledImages(
+            pixels[index].expand(-1, 3, -1, -1).contiguous(),
+            labels[index],
+            (float(mean),) * 3,
+            (float(std),) * 3,
+        )
         for name, index in rows.items()
     }
     return ImageSet(10, **parts)
 
 
-def digits_partition(labels: np.ndarray) -> dict[str, np.ndarray]:
+def stratified_partition(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Row numbers of train, val and test, stratified by class (see `digits`)."""
     random = np.random.Generator(np.random.Philox(key=_PARTITION_KEY))
     rows: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
@@ -97,32 +194,37 @@ def digits_partition(labels: np.ndarray) -> dict[str, np.ndarray]:
     return {name: random.permutation(np.concatenate(parts)) for name, parts in rows.items()}
 
 
-def training_batch(
-    data: LabelledImages, step: int, batch_size: int, shift: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Images and labels of one training step, a function of (seed, step) alone.
+def training_rows(count: int, step: int, batch_size: int, seed: int) -> np.ndarray:
+    """Which of `count` images meet at a step.
 
     Each epoch passes through a new permutation of the images; the incomplete last batch is left out.
-    With `shift`, every image moves by an integer offset drawn from ±shift in each direction.
     """
-    batch_size = min(batch_size, len(data))
-    epoch, position = divmod(step, len(data) // batch_size)
-    order = np.random.Generator(np.random.Philox(key=(seed, epoch))).permutation(len(data))
-    rows = order[position * batch_size : (position + 1) * batch_size]
-    index = torch.from_numpy(rows).to(data.labels.device)
+    batch_size = min(batch_size, count)
+    epoch, position = divmod(step, count // batch_size)
+    return _epoch_order(count, epoch, seed)[position * batch_size : (position + 1) * batch_size]
+
+
+@lru_cache(maxsize=2)  # a million images take longer to permute than to draw
+def _epoch_order(count: int, epoch: int, seed: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=(seed, epoch))).permutation(count)
+
+
+def training_batch(
+    data: LabelledImages, step: int, batch_size: int, shift: int, seed: int, *, flip: bool = False
+) -> Batch:
+    """Images and labels of one training step, a function of (seed, step) alone.
+
+    With `shift`, every image moves by an integer offset drawn from ±shift in each direction; with `flip`,
+    half of them are mirrored.
+    """
+    rows = training_rows(len(data), step, batch_size, seed)
+    index = torch.from_numpy(rows).to(data.device)
     images, labels = data.images[index], data.labels[index]
+    random = batch_generator(seed, step)
     if shift:
-        random = np.random.Generator(np.random.Philox(key=(seed, step), counter=1 << 64))
-        offsets = random.integers(-shift, shift + 1, size=(batch_size, 2))
-        images = _shifted(images, torch.from_numpy(offsets).to(images.device))
-    return images, labels
-
-
-def _shifted(images: Tensor, offsets: Tensor) -> Tensor:
-    """Move image i by `offsets[i]` pixels (rows, columns); the border is repeated."""
-    size = images.shape[-1]
-    grid = torch.arange(size, device=images.device)
-    rows = (grid - offsets[:, :1]).clamp(0, size - 1)
-    columns = (grid - offsets[:, 1:]).clamp(0, size - 1)
-    picture = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        offsets = random.integers(-shift, shift + 1, size=(len(rows), 2))
+        images = shifted(images, torch.from_numpy(offsets), data.border)
+    if flip:
+        mirrored = torch.from_numpy(random.random(len(rows)) < 0.5).to(data.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    return data._normalised(images), labels

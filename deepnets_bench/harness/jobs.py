@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness import provenance
-from deepnets_bench.harness.data import Dataset, load_architectures, prepare_dataset
+from deepnets_bench.harness.data import Dataset, StoredArchitectures, load_networks, prepare_dataset
 from deepnets_bench.harness.progress import JobProgress, Report
 from deepnets_bench.harness.tracks import Track, load_track
 from deepnets_bench.leaderboard.results import (
@@ -28,18 +28,25 @@ if TYPE_CHECKING:
     import torch
 
     from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.harness.compute import Place
 
 RESULTS = "results.csv"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training with all its evaluations; `config_hash` names it."""
+    """One training with all its evaluations; `config_hash` names it.
+
+    `images` is the folder of the track's images, where they are files; `devices` the number of processes
+    that train together, which changes no result beyond rounding and is no part of the name.
+    """
 
     track: Track
     gnn: str
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    images: Path | None = None
+    devices: int = field(default=1, compare=False)
 
     @property
     def name(self) -> str:
@@ -83,34 +90,64 @@ def run_job(
     data: str | Path,
     out: str | Path,
     options: Mapping[str, Any] | None = None,
+    images: str | Path | None = None,
     device: str = "auto",
+    devices: int = 1,
     resume: bool = False,
     report: Report | None = None,
 ) -> list[ResultRow]:
-    """Train and evaluate one GNN in this process; appends a row per split to `out`/results.csv.
+    """Train and evaluate one GNN; appends a row per split to `out`/results.csv.
 
     `out`/scores/ gets the accuracy of every architecture, `out`/runs/ the learning curve, the checkpoints
-    and the trained hypernetwork. With `resume`, the training continues from its newest checkpoint.
+    and the trained hypernetwork. `images` is the folder of images that are files. With `resume`, the
+    training continues from its newest checkpoint. One device is used by this process; several by processes
+    of their own, among which each meta-batch is divided.
+    """
+    track = load_track(track) if isinstance(track, str) else track
+    folder = Path(images) if images is not None else None
+    job = Job(track, gnn, seed, dict(options or {}), folder, devices)
+    if devices == 1:
+        return carry_out(job, Path(data), Path(out), device=device, resume=resume, report=report)
+    from deepnets_bench.harness.ranks import run_ranks
+
+    prepare_dataset(track, Path(data), images=folder)  # once, before all processes look for it
+    return run_ranks(job, Path(data), Path(out), device=device, devices=devices, resume=resume, report=report)
+
+
+def carry_out(
+    job: Job,
+    root: Path,
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+    report: Report | None,
+    place: Place | None = None,
+) -> list[ResultRow]:
+    """`run_job` in this process, which may be one of several: then the first one evaluates alone.
+
+    The others return no rows.
     """
     import torch
 
     from deepnets_bench.harness.checkpoint import remove_checkpoints
+    from deepnets_bench.harness.compute import Compute
     from deepnets_bench.harness.images import load_images
     from deepnets_bench.harness.scoring import pick_device, score_splits, virtual_edges
     from deepnets_bench.harness.training import Progress, Trainer
 
-    track = load_track(track) if isinstance(track, str) else track
-    job = Job(track, gnn, seed, dict(options or {}))
-    out, root = Path(out), Path(data)
-    dataset = prepare_dataset(track, root)
+    track, seed = job.track, job.seed
+    dataset = prepare_dataset(track, root, images=job.images)
     config_hash = job.config_hash(dataset.fingerprint)
     folder = job.folder(out, config_hash)
     make_folder(folder)
     torch.set_num_threads(track.training.threads)
     torch.manual_seed(seed)
-    target = pick_device(device)
-    images = load_images(track.images.dataset, track.images.size)
-    ghn = build_ghn(track, gnn, job.options, images.num_classes)
+    rank = place.rank if place else 0
+    target = pick_device(device, rank)
+    image_set = load_images(track.images, job.images)
+    ghn = build_ghn(track, job.gnn, job.options, image_set.num_classes)
+    compute = Compute(target, track.training.precision, place)
 
     def report_training(progress: Progress) -> None:
         if report:
@@ -124,20 +161,23 @@ def run_job(
     trainer = Trainer(
         track,
         ghn,
-        load_architectures(root, "train", track.networks.count),
-        images,
+        StoredArchitectures(root, "train", track.networks.count),
+        image_set,
         seed=seed,
-        device=target,
+        compute=compute,
         virtual_edges=virtual_edges(track, ghn),
-        validation=load_architectures(root, "val", track.selection.count),
+        validation=load_networks(root, "val", track.selection.count),
         folder=folder,
         report=report_training,
     )
     if resume:
         trainer.resume()
-    else:
+    elif rank == 0:
         remove_checkpoints(folder)
     state = trainer.run()
+    compute.leave()
+    if rank:
+        return []
     ghn.save(folder / "ghn.safetensors")
 
     common: dict[str, Any] = {
@@ -149,20 +189,20 @@ def run_job(
     scores: dict[str, dict[int, float]] = {}
     outcomes: dict[str, dict[str, Any]] = {}
     splits = list(track.evaluation.splits)
-    for split, result in score_splits(ghn, track, root, images.to(target), splits, report):
+    for split, result in score_splits(ghn, track, root, image_set.to(target), splits, report):
         scores[split] = result.accuracies
         status = "ok" if not result.failures else "partial" if result.accuracies else "failed"
-        reason = "; ".join(f"architecture {index}: {why}" for index, why in list(result.failures.items())[:3])
+        told = [failed_networks(state.failures, state.last_failure), result.reason]
         outcomes[split] = {
             "status": status,
-            "reason": reason,
+            "reason": "; ".join(filter(None, told)),
             "eval_seconds": round(result.seconds, 2),
             **accuracy_summary(result.accuracies),
         }
     stem = f"{folder.name}-{provenance.utc_now().replace(':', '')}"
     common["scores_file"] = write_scores(out / "scores", stem, scores)
     common["peak_memory_mb"] = round(_peak_memory_mb(target), 1)
-    common["device"] = _device_name(target)
+    common["device"] = _device_name(target, compute.size, track.training.precision)
     rows = result_rows(job, dataset, {split: common | outcome for split, outcome in outcomes.items()})
     append_rows(out / RESULTS, rows)
     return rows
@@ -182,6 +222,7 @@ def result_rows(job: Job, dataset: Dataset, outcomes: Mapping[str, Mapping[str, 
         "comparable": job.track.comparable,
         "gnn": job.gnn,
         "gnn_options": canonical_json(job.options),
+        "edges": _edges(job.gnn),
         "seed": job.seed,
         "dataset_fingerprint": dataset.fingerprint,
         "config_hash": job.config_hash(dataset.fingerprint),
@@ -195,8 +236,21 @@ def result_rows(job: Job, dataset: Dataset, outcomes: Mapping[str, Mapping[str, 
     ]
 
 
+def _edges(gnn: str) -> str:
+    """The edges that a GNN declares to see; '' for one that cannot be found, whose job has failed."""
+    from deepnets_bench.gnn import resolve
+
+    try:
+        return resolve(gnn).edges
+    except BadInput:
+        return ""
+
+
 def build_ghn(track: Track, gnn: str, options: Mapping[str, Any], num_classes: int) -> GHN:
-    """The track's hypernetwork around a GNN, with fresh weights from PyTorch's generator."""
+    """The track's hypernetwork around a GNN, with fresh weights from PyTorch's generator.
+
+    Raises `BadInput` for a GNN with more parameters than the track permits.
+    """
     from deepnets_bench.ghn.config import preset
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.gnn import resolve
@@ -209,7 +263,13 @@ def build_ghn(track: Track, gnn: str, options: Mapping[str, Any], num_classes: i
         gnn_options=dict(options),
         ve=resolve(gnn).edges in ("virtual", "undeclared"),
     )
-    return GHN(config)
+    ghn = GHN(config)
+    budget, count = track.ghn.max_gnn_params, sum(weight.numel() for weight in ghn.gnn.parameters())
+    if budget is not None and count > budget:
+        raise BadInput(
+            f"GNN '{gnn}' has {count:,} parameters; track '{track.name}' permits at most {budget:,}."
+        )
+    return ghn
 
 
 def make_folder(folder: Path) -> None:
@@ -220,10 +280,19 @@ def make_folder(folder: Path) -> None:
         raise BadInput(f"Folder {folder} cannot be made: {error.strerror or error}.") from error
 
 
-def _device_name(device: torch.device) -> str:
+def failed_networks(count: int, reason: str) -> str:
+    """What a reader of a result must know of its training; '' for nothing."""
+    return f"{count} networks failed in training, the last one because {reason}" if count else ""
+
+
+def _device_name(device: torch.device, processes: int, precision: str) -> str:
+    """The processor's name, and how it was used where that is not one process in float32."""
     import torch
 
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.cpu_name()
+    used = [f"{processes} processes"] if processes > 1 else []
+    used += [precision] if precision != "32" else []
+    return ", ".join([name, *used])
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -1,41 +1,26 @@
-"""Runner: each job in its own process with a timeout; none can take another one, or the run, down."""
+"""Runner: jobs at a crew's hands until each has an outcome; none can take another one, or the run, down."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from pathlib import Path
-from typing import Protocol
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Protocol
 
-from deepnets_bench.errors import DeepNetsError
+from deepnets_bench.harness.crews import cluster_crew, local_crew
 from deepnets_bench.harness.data import Dataset
-from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, make_folder, run_job
+from deepnets_bench.harness.isolation import Outcome, Task, reason_of
+from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, make_folder
 from deepnets_bench.harness.progress import JobProgress
+from deepnets_bench.harness.signals import termination_as_interrupt
 from deepnets_bench.leaderboard.results import append_rows
 
-LOG = "log.txt"
-_GRACE_SECONDS = 30.0  # for a process that was asked to stop to save its checkpoint
-_REPORT_SECONDS = 0.2  # between two messages of a job
+if TYPE_CHECKING:
+    from distributed import Client
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended: ok, failed or timeout."""
-
-    job: Job
-    status: str
-    reason: str
-    seconds: float
-    log: Path
+_SHOW_SECONDS = 0.2  # between two looks at what the jobs tell
+_STOP_SECONDS = 60.0  # for jobs that were asked to stop
 
 
 class View(Protocol):
@@ -46,18 +31,6 @@ class View(Protocol):
 
     def finish(self, outcome: Outcome) -> None:
         """A job has ended."""
-
-
-@dataclass
-class _Running:
-    job: Job
-    process: BaseProcess
-    folder: Path
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
 
 
 def unfinished(jobs: Sequence[Job], dataset: Dataset, out: Path) -> list[Job]:
@@ -77,139 +50,80 @@ def run_jobs(
     *,
     device: str,
     resume: bool,
-    workers: int,
     view: View,
+    workers: int = 1,
+    cluster: Client | None = None,
+    tensorboard: bool = False,
 ) -> list[Outcome]:
-    """Run jobs, `workers` at a time; failed and timed-out ones leave rows with the reason, and a log.
+    """Run jobs, each in a process of its own: `workers` at a time here, or on a Dask cluster.
+
+    Failed and timed-out ones leave rows with the reason, and a log. `tensorboard` writes event files beside
+    each learning curve. On a cluster, `dataset.root` and `out` must be on a file system that all machines
+    share; the rows of finished jobs are appended there by the workers, under the lock that all writers take.
 
     Ctrl-C (or SIGTERM) stops the running jobs, whose checkpoints are kept, and is raised again.
     """
-    pending = list(reversed(jobs))
-    running: dict[Connection, _Running] = {}
+    messages: SimpleQueue[tuple[str, JobProgress]] = SimpleQueue()
     outcomes: list[Outcome] = []
 
-    def end(connection: Connection, status: str, reason: str) -> None:
-        entry = running.pop(connection)
-        connection.close()
-        entry.process.join()
-        if status in ("failed", "timeout"):
-            rows = failed_rows(entry.job, dataset, status, reason, entry.seconds)
-            append_rows(out / RESULTS, rows)
-        outcome = Outcome(entry.job, status, reason, entry.seconds, entry.folder / LOG)
-        outcomes.append(outcome)
-        view.finish(outcome)
+    def tell(config_hash: str, progress: JobProgress) -> None:
+        messages.put((config_hash, progress))
 
-    try:
-        with _termination_as_interrupt():
-            while pending or running:
-                while pending and len(running) < workers:
-                    connection, entry = _start(pending.pop(), dataset, out, device, resume)
-                    running[connection] = entry
-                ready = wait(list(running), timeout=1.0)
-                for connection, entry in [item for item in running.items() if item[0] in ready]:
-                    try:
-                        message = connection.recv()
-                    except (EOFError, OSError):
-                        entry.process.join()
-                        end(connection, "failed", _ending(entry.process.exitcode))
-                        continue
-                    if isinstance(message, JobProgress):
-                        view.update(entry.job, message)
-                    else:
-                        end(connection, *message)
-                for connection, entry in list(running.items()):
-                    limit = entry.job.track.timeout_minutes
-                    if entry.seconds > limit * 60:
-                        _stop([entry])
-                        end(connection, "timeout", f"it took longer than {limit:g} minutes")
-    finally:
-        _stop(list(running.values()))
+    running: dict[Future[Outcome], Task] = {}
+    crew_of = local_crew(workers, tell) if cluster is None else cluster_crew(cluster, tell)
+    with termination_as_interrupt(), crew_of as crew:
+        try:
+            for job in jobs:
+                task = _task(job, dataset, out, device, resume, tensorboard)
+                running[crew.submit(task)] = task
+            while running:
+                done, _ = wait(running, timeout=_SHOW_SECONDS, return_when=FIRST_COMPLETED)
+                known = {task.config_hash: task.job for task in running.values()}
+                while not messages.empty():
+                    config_hash, progress = messages.get()
+                    if config_hash in known:  # not a latecomer of a job that has ended
+                        view.update(known[config_hash], progress)
+                while done:
+                    future = done.pop()
+                    outcome = _outcome(future, running.pop(future))
+                    del future  # Dask would run the job again if its worker died while somebody holds this
+                    if outcome.status != "ok":
+                        rows = failed_rows(
+                            outcome.job, dataset, outcome.status, outcome.reason, outcome.seconds
+                        )
+                        append_rows(out / RESULTS, rows)
+                    outcomes.append(outcome)
+                    view.finish(outcome)
+        except BaseException:
+            crew.stop()
+            wait(running, timeout=_STOP_SECONDS)
+            raise
     return outcomes
 
 
-def _start(job: Job, dataset: Dataset, out: Path, device: str, resume: bool) -> tuple[Connection, _Running]:
-    folder = job.folder(out, job.config_hash(dataset.fingerprint))
+def _task(job: Job, dataset: Dataset, out: Path, device: str, resume: bool, tensorboard: bool) -> Task:
+    config_hash = job.config_hash(dataset.fingerprint)
+    folder = job.folder(out, config_hash).absolute()
     make_folder(folder)
-    context = multiprocessing.get_context("spawn")  # a fork would copy PyTorch's threads and CUDA state
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_work, args=(sender, job, dataset.root, out, device, resume, folder / LOG), daemon=True
+    return Task(
+        job=job,
+        config_hash=config_hash,
+        data=dataset.root.absolute(),
+        out=out.absolute(),
+        folder=folder,
+        directory=Path.cwd(),
+        device=device,
+        resume=resume,
+        tensorboard=tensorboard,
     )
-    process.start()
-    sender.close()
-    return receiver, _Running(job, process, folder, time.monotonic())
 
 
-def _work(sender: Connection, job: Job, root: Path, out: Path, device: str, resume: bool, log: Path) -> None:
-    """The process of one job: all it prints goes to its log, and its ending to `sender`."""
-    with open(log, "a", encoding="utf-8", buffering=1) as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-        try:
-            run_job(
-                job.track,
-                job.gnn,
-                job.seed,
-                data=root,
-                out=out,
-                options=job.options,
-                device=device,
-                resume=resume,
-                report=_throttled(sender.send),
-            )
-            sender.send(("ok", ""))
-        except KeyboardInterrupt:
-            traceback.print_exc()
-        except Exception as error:  # whatever a user's GNN raises must become a row, not the end of the run
-            traceback.print_exc()
-            first = (str(error).strip().splitlines() or [""])[0]
-            reason = first if isinstance(error, DeepNetsError) else f"{type(error).__name__}: {first}"
-            sender.send(("failed", reason))
-
-
-def _throttled(send: Callable[[JobProgress], None]) -> Callable[[JobProgress], None]:
-    """Pass on a message now and then, and the last one of each phase."""
-    last = 0.0
-
-    def report(progress: JobProgress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last > _REPORT_SECONDS or progress.done == progress.total:
-            last = now
-            send(progress)
-
-    return report
-
-
-def _ending(code: int | None) -> str:
-    """Why a process that sent no outcome is gone."""
-    if code is not None and code < 0:
-        hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
-        return f"its process was ended by {signal.Signals(-code).name}{hint}"
-    return f"its process ended with exit code {code} before it had finished"
-
-
-def _stop(entries: Sequence[_Running]) -> None:
-    """Ask processes to stop, which saves their checkpoints, and end those that do not."""
-    for entry in entries:
-        entry.process.terminate()
-    deadline = time.monotonic() + _GRACE_SECONDS
-    for entry in entries:
-        entry.process.join(max(0.1, deadline - time.monotonic()))
-        if entry.process.is_alive():
-            entry.process.kill()
-            entry.process.join()
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM, which batch systems send, ends a run as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+def _outcome(future: Future[Outcome], task: Task) -> Outcome:
+    """How a task ended; a job whose process could not be run, or whose Dask worker died, has failed."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+        return future.result()
+    except CancelledError:
+        reason = "the Dask cluster that ran it was lost"
+        return Outcome(task.job, "failed", reason, 0.0, task.log)
+    except Exception as error:  # whatever a cluster raises must become a row, not the end of the run
+        return Outcome(task.job, "failed", reason_of(error), 0.0, task.log)

@@ -12,6 +12,7 @@ import numpy as np
 from deepnets_bench.dataset import MetaBatchSampler
 from deepnets_bench.errors import BadInput
 from deepnets_bench.graph import assemble
+from deepnets_bench.harness.data import StoredArchitectures
 from deepnets_bench.harness.tracks import Networks
 from deepnets_bench.program import encode
 from deepnets_bench.widths import WidthRule, width_rule
@@ -45,34 +46,47 @@ class NetworkSampler:
         num_classes: int,
         seed: int,
     ) -> None:
-        self.seed = seed
-        self.indices: list[int] = []  # of the architectures that may be drawn
-        self._rules: list[WidthRule] = []
-        nodes: list[int] = []
-        for index, arch in enumerate(architectures):
-            program = arch.program(
-                width=protocol.reference_width, image_size=image_size, num_classes=num_classes
-            )
-            if protocol.max_params is not None and program.num_params > protocol.max_params:
-                continue
-            n_nodes = len(assemble(program.table, program.args, program.live)[0])
-            if protocol.max_nodes is not None and n_nodes > protocol.max_nodes:
-                continue
-            self.indices.append(index)
-            nodes.append(n_nodes)
-            self._rules.append(width_rule(encode(arch).tolist(), program.num_params, protocol.width_rules))
+        self.seed, self.architectures, self.protocol = seed, architectures, protocol
+        self._sizes = {
+            "width": protocol.reference_width,
+            "image_size": image_size,
+            "num_classes": num_classes,
+        }
+        nodes = self._node_counts()
+        kept = np.ones(len(architectures), bool)
+        if protocol.max_nodes is not None:
+            kept &= nodes <= protocol.max_nodes
+        self.indices: list[int] = np.flatnonzero(kept).tolist()  # of the architectures that may be drawn
+        if protocol.max_params is not None:
+            self.indices = [i for i in self.indices if self._num_params(i) <= protocol.max_params]
         if len(self.indices) < protocol.meta_batch_size:
             raise BadInput(
                 f"Only {len(self.indices)} of {len(architectures)} training architectures pass the track's "
                 f"limits on nodes and parameters, fewer than its meta-batch of {protocol.meta_batch_size}."
             )
         self._meta_batches = MetaBatchSampler(
-            nodes, protocol.meta_batch_size, protocol.max_meta_batch_nodes, seed
+            nodes[self.indices], protocol.meta_batch_size, protocol.max_meta_batch_nodes, seed
         )
+
+    def _node_counts(self) -> np.ndarray:
+        """int64 [architectures]: the nodes of each graph, from its file where there is one."""
+        if isinstance(self.architectures, StoredArchitectures):
+            return self.architectures.node_counts()
+        programs = (arch.program(**self._sizes) for arch in self.architectures)
+        return np.array([len(assemble(p.table, p.args, p.live)[0]) for p in programs])
+
+    def _num_params(self, index: int) -> int:
+        return self.architectures[index].program(**self._sizes).num_params
+
+    def _rule(self, index: int) -> WidthRule:
+        """The rule of an architecture, found when it is drawn: a million would take minutes."""
+        code = encode(self.architectures[index]).tolist()
+        return width_rule(code, self._num_params(index), self.protocol.width_rules)
 
     def from_step(self, step: int) -> Iterator[list[Draw]]:
         """The meta-batches of `step` and all after it, without end."""
         positions = islice(iter(self._meta_batches), step, None)
         for number, chosen in zip(count(step), positions, strict=False):
             random = np.random.Generator(np.random.Philox(key=(self.seed, number)))
-            yield [Draw(self.indices[i], *self._rules[i].draw(random)) for i in chosen]
+            indices = [self.indices[i] for i in chosen]
+            yield [Draw(index, *self._rule(index).draw(random)) for index in indices]

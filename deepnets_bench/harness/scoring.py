@@ -10,7 +10,7 @@ import torch
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.harness.data import load_architectures
+from deepnets_bench.harness.data import load_networks
 from deepnets_bench.harness.evaluation import Evaluation, evaluate
 from deepnets_bench.harness.images import ImageSet, load_images
 from deepnets_bench.harness.progress import JobProgress, Report
@@ -25,10 +25,17 @@ def score_splits(
     images: ImageSet,
     splits: Sequence[str],
     report: Report | None = None,
+    noise: float | None = None,
 ) -> Iterator[tuple[str, Evaluation]]:
-    """Evaluate `ghn` on splits generated under `root`, one after the other, by the rules of the track."""
+    """Evaluate `ghn` on splits generated under `root`, one after the other, by the rules of the track.
+
+    `noise` is the standard deviation of Gaussian noise on the pixels, in [0, 1].
+    """
     for name in splits:
         protocol = track.evaluation.splits[name]
+        data = images.part(protocol.images).head(track.evaluation.max_images)
+        data = data.noisy(noise) if noise else data
+        width = track.evaluation.width
 
         def tell(done: Evaluation, name: str = name, total: int = protocol.count) -> None:
             if report:
@@ -39,31 +46,50 @@ def score_splits(
             name,
             evaluate(
                 ghn,
-                load_architectures(root, name, protocol.count),
-                images.part(protocol.images).head(track.evaluation.max_images),
-                width=track.evaluation.width * protocol.width_factor,
+                load_networks(root, name, protocol.count),
+                data,
+                width=width if width == "stored" else width * protocol.width_factor,
                 fc_dim=track.evaluation.fc_dim,
                 num_classes=images.num_classes,
                 virtual_edges=virtual_edges(track, ghn),
                 batch_size=track.evaluation.batch_size,
+                top_k=track.evaluation.top_k,
                 on_network=tell,
             ),
         )
 
 
 def score_checkpoint(
-    path: Path, track: Track, root: Path, splits: Sequence[str], device: str
+    path: Path,
+    track: Track,
+    root: Path,
+    splits: Sequence[str],
+    device: str,
+    *,
+    images: Path | None = None,
+    noise: float | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(split, accuracy summary) of a saved hypernetwork; raises `UnknownName` for a split the track lacks."""
+    """(split, accuracy summary) of a saved hypernetwork; arguments as in `load_images` and `score_splits`.
+
+    The summary has `reason` beside: failures, and smaller batches. Raises `UnknownName` for a split the
+    track lacks, `BadInput` for a hypernetwork of another number of classes.
+    """
     for name in splits:
         if name not in track.evaluation.splits:
             raise UnknownName(f"split of track '{track.name}'", name, track.evaluation.splits)
     torch.set_num_threads(track.training.threads)
     target = pick_device(device)
     ghn = GHN.load(path).to(target)
-    images = load_images(track.images.dataset, track.images.size).to(target)
-    for name, result in score_splits(ghn, track, root, images, splits):
-        yield name, {"n_split": track.evaluation.splits[name].count, **accuracy_summary(result.accuracies)}
+    loaded = load_images(track.images, images).to(target)
+    if ghn.config.num_classes != loaded.num_classes:
+        raise BadInput(
+            f"{path} was trained for {ghn.config.num_classes} classes, the images of track '{track.name}' "
+            f"have {loaded.num_classes}."
+        )
+    for name, result in score_splits(ghn, track, root, loaded, splits, noise=noise):
+        summary = accuracy_summary(result.accuracies)
+        count = track.evaluation.splits[name].count
+        yield name, {"n_split": count, "reason": result.reason, **summary}
 
 
 def virtual_edges(track: Track, ghn: GHN) -> int:
@@ -71,12 +97,17 @@ def virtual_edges(track: Track, ghn: GHN) -> int:
     return track.ghn.virtual_edges if ghn.config.ve else 1
 
 
-def pick_device(name: str) -> torch.device:
-    """'auto' is a GPU where PyTorch sees one, otherwise the CPU; raises `BadInput` for what is not there."""
+def pick_device(name: str, rank: int = 0) -> torch.device:
+    """'auto' is a GPU where PyTorch sees one, otherwise the CPU; raises `BadInput` for what is not there.
+
+    Of several processes that train together, each picks the GPU of its `rank`.
+    """
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and rank:
+        name = f"cuda:{rank}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

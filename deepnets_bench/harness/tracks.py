@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,20 +22,66 @@ else:
 
 _Count = Field(ge=1)
 
+PrecisionName = Literal["32", "bf16", "fp16"]
+
+
+def _added(default: Any, **limits: Any) -> Any:
+    """A field that came after tracks with results: at its default it is no part of a track's fingerprint."""
+    return Field(default, json_schema_extra={"added": True}, **limits)
+
 
 class _Table(BaseModel):
     """One table of a track file: no unknown keys, no silent conversion of types, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    def identity(self) -> dict[str, Any]:
+        """All fields as plain data, without those that were added later and hold their default."""
+        data = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value, extra = getattr(self, name), field.json_schema_extra
+            if isinstance(value, _Table):
+                data[name] = value.identity()
+            elif isinstance(extra, dict) and extra.get("added") and value == field.default:
+                del data[name]
+        return data
+
 
 class Images(_Table):
     """The images that networks classify, and how a training batch of them is drawn."""
 
-    dataset: Literal["digits"]
+    dataset: Literal["digits", "cifar10", "imagenet", "imagefolder"]
     size: int = Field(ge=16, multiple_of=8)
     batch_size: int = Field(ge=2)
     shift: int = Field(0, ge=0)  # training images move by up to this many pixels each way
+    flip: bool = _added(False)  # half of the training images are mirrored
+    # Training images are random parts of the files, of this share of their area (lowest, highest), resized.
+    crop_area: tuple[float, float] | None = _added(None)
+    # Largest relative change of brightness, contrast and saturation, and of the hue in turns.
+    colour_jitter: tuple[float, float, float, float] | None = _added(None)
+
+    @model_validator(mode="after")
+    def _fits_the_image_set(self) -> Images:
+        if self.size > 64 and self.size % 32:
+            raise ValueError(f"images.size must be a multiple of 32 above 64, not {self.size}")
+        if self.dataset == "cifar10" and self.size != 32:
+            raise ValueError(f"images of CIFAR-10 have the size 32, not {self.size}")
+        if self.from_folders and self.shift:
+            raise ValueError("images.shift is for digits and cifar10; images from folders take crop_area")
+        if not self.from_folders and (self.crop_area or self.colour_jitter):
+            raise ValueError("images.crop_area and colour_jitter are for imagenet and imagefolder")
+        low, high = self.crop_area or (1.0, 1.0)
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"images.crop_area must be two shares from 0 to 1 in order, not {[low, high]}")
+        jitter = self.colour_jitter or (0.0,)
+        if min(jitter) < 0 or max(jitter) > 1 or jitter[-1] > 0.5:
+            raise ValueError("images.colour_jitter must be from 0 to 1, its last number to 0.5")
+        return self
+
+    @property
+    def from_folders(self) -> bool:
+        """Are the images files in a folder a class?"""
+        return self.dataset in ("imagenet", "imagefolder")
 
 
 class Networks(_Table):
@@ -63,6 +109,7 @@ class Hypernetwork(_Table):
     hid: int = Field(ge=4)
     max_shape: tuple[int, int, int, int]  # largest tensor the decoder makes; larger ones are tiled
     virtual_edges: int = Field(ge=1)  # graphs carry node pairs up to this directed distance
+    max_gnn_params: int | None = _added(None, ge=1)  # a GNN with more parameters is refused
 
 
 class Optimisation(_Table):
@@ -82,6 +129,24 @@ class Optimisation(_Table):
     threads: int = _Count  # of PyTorch on the CPU; part of the protocol because times are reported
     log_interval: int = _Count
     checkpoint_interval: int = _Count
+    fast_gradients: bool = _added(False)  # on the CPU: sums in a faster order, equal up to rounding
+    precision: PrecisionName = _added("32")  # bf16 and fp16: mixed, see `deepnets_bench.harness.compute`
+    # Of the sum of the Frobenius norms of a network's predicted parameters, added to its loss (GHN-3).
+    predicted_norm_penalty: float = _added(0.0, ge=0)
+    # Steps of an epoch, within which the learning rate stays the same (GHN-3); for the cosine schedule.
+    epoch_steps: int | None = _added(None, ge=1)
+
+    @model_validator(mode="after")
+    def _epochs_are_whole(self) -> Optimisation:
+        if self.epoch_steps is None:
+            return self
+        if self.schedule != "cosine":
+            raise ValueError("training.epoch_steps is for the cosine schedule")
+        if self.steps % self.epoch_steps or self.warmup_steps % self.epoch_steps:
+            raise ValueError("training.steps and warmup_steps must be multiples of epoch_steps")
+        if self.warmup_steps == self.epoch_steps:
+            raise ValueError("training.warmup_steps must be 0 or at least two epochs")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Optimisation:
@@ -114,9 +179,18 @@ class Evaluation(_Table):
 
     batch_size: int = Field(ge=2)
     max_images: int = Field(ge=2)  # the first so many images of the part
-    width: int = _Count
+    width: Annotated[int, _Count] | Literal["stored"]  # one for all, or each network's in the files
     fc_dim: int = _Count
+    top_k: int = _added(1, ge=1)  # right is a label among the `top_k` classes that were rated highest
+    noise: float | None = _added(None, gt=0)  # `eval --noise track`: standard deviation on pixels in [0, 1]
     splits: dict[str, EvaluationSplit] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _stored_widths_are_final(self) -> Evaluation:
+        scaled = [name for name, split in self.splits.items() if split.width_factor > 1]
+        if self.width == "stored" and scaled:
+            raise ValueError(f"split '{scaled[0]}' has a width_factor, but evaluation.width is 'stored'")
+        return self
 
 
 class Smoke(_Table):
@@ -125,6 +199,7 @@ class Smoke(_Table):
     steps: int = _Count
     networks: int = _Count
     evaluated: int = _Count
+    images: int | None = _added(None, ge=2)  # in a training batch, and in an evaluation
 
 
 class Track(_Table):
@@ -147,12 +222,24 @@ class Track(_Table):
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits over every field, so that an edited copy of a track is another track."""
-        return _digest(self.model_dump(mode="json"))
+        return _digest(self.identity())
 
     @property
     def comparable(self) -> bool:
         """False for a smoke run, and for any other change of a packaged track that keeps its name."""
         return self.name not in track_names() or self == load_track(self.name)
+
+    def in_precision(self, name: str) -> Track:
+        """The same track trained in another precision, which is another protocol unless it is the track's.
+
+        Raises `UnknownName` for a precision that does not exist.
+        """
+        if name not in get_args(PrecisionName):
+            raise UnknownName("precision", name, get_args(PrecisionName))
+        if name == self.training.precision:
+            return self
+        training = self.training.model_copy(update={"precision": name})
+        return self.model_copy(update={"training": training, "label": f"{self.label}, {name}"})
 
     def as_smoke(self) -> Track:
         """The same path through the code in seconds; rows made with it are marked as not comparable."""
@@ -162,9 +249,18 @@ class Track(_Table):
             for name, split in self.evaluation.splits.items()
         }
         interval = max(1, small.steps // 2)
+        images, selection, evaluation = (
+            {} if small.images is None else {key: min(getattr(table, key), small.images)}
+            for table, key in (
+                (self.images, "batch_size"),
+                (self.selection, "images"),
+                (self.evaluation, "max_images"),
+            )
+        )
         return self.model_copy(
             update={
                 "label": "smoke test, not comparable",
+                "images": self.images.model_copy(update=images),
                 "networks": self.networks.model_copy(
                     update={"count": min(self.networks.count, small.networks)}
                 ),
@@ -173,12 +269,14 @@ class Track(_Table):
                         "steps": small.steps,
                         "warmup_steps": min(self.training.warmup_steps, small.steps // 4),
                         "log_interval": interval,
+                        "epoch_steps": None,
                     }
                 ),
                 "selection": self.selection.model_copy(
-                    update={"interval": interval, "count": min(self.selection.count, small.evaluated)}
+                    update=selection
+                    | {"interval": interval, "count": min(self.selection.count, small.evaluated)}
                 ),
-                "evaluation": self.evaluation.model_copy(update={"splits": splits}),
+                "evaluation": self.evaluation.model_copy(update=evaluation | {"splits": splits}),
             }
         )
 

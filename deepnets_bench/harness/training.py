@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import signal
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +18,20 @@ from deepnets_bench.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.harness.checkpoint import load_checkpoint, save_checkpoint
-from deepnets_bench.harness.evaluation import evaluate
-from deepnets_bench.harness.images import ImageSet, training_batch
+from deepnets_bench.harness.compute import MIN_SCALE, Compute
+from deepnets_bench.harness.curve import learning_curve
+from deepnets_bench.harness.evaluation import evaluate, is_out_of_memory
+from deepnets_bench.harness.images import ImageSet
 from deepnets_bench.harness.sampling import Draw, NetworkSampler
+from deepnets_bench.harness.schedule import learning_rate
+from deepnets_bench.harness.signals import stop_signals
 from deepnets_bench.harness.tracks import Optimisation, Track
 from deepnets_bench.network import Step, execute, unpack
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
+    from deepnets_bench.harness.data import StoredNetwork
 
-CURVE_COLUMNS = ("step", "loss", "train_accuracy", "val_accuracy", "lr", "seconds", "failures")
 _NETWORK_CACHE = 512
 
 
@@ -48,11 +48,28 @@ class Progress:
 
 
 @dataclass
+class _Tally:
+    """What became of the networks that one process ran in one step."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    ran: int = 0
+    failed: int = 0
+    spoilt: bool = False  # the hypernetwork itself failed, so that there is no gradient
+    reason: str = ""  # of the last failure
+
+    def fail(self, error: BaseException) -> None:
+        self.failed += 1
+        self.reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@dataclass
 class TrainingState:
     """All that a resumed training needs beside the weights and the optimiser; sampling needs only `step`."""
 
     step: int = 0
     failures: int = 0
+    last_failure: str = ""
     seconds: float = 0.0
     window: list[tuple[float, float]] = field(default_factory=list)  # (loss, accuracy) since the last log
     val_accuracy: float | None = None
@@ -66,6 +83,11 @@ class Trainer:
     Step s samples its networks and images from (seed, s) alone, so a training that was interrupted and
     resumed from its checkpoint equals one that was not, bit for bit on the CPU. With a `folder`, the
     learning curve (`curve.csv`) and the newest two checkpoints are kept there.
+
+    Where `compute` has several processes, each runs its share of every meta-batch, and all apply the
+    gradient of the mean over all networks: the same training, but for the rounding of sums, as that of one
+    process (a GNN with randomness or batch statistics of its own sees its share only). The first process
+    alone validates, writes and reports.
     """
 
     def __init__(
@@ -76,17 +98,24 @@ class Trainer:
         images: ImageSet,
         *,
         seed: int,
-        device: torch.device | str = "cpu",
+        compute: Compute | None = None,
         virtual_edges: int = 1,
-        validation: Sequence[Architecture] = (),
+        validation: Sequence[Architecture | StoredNetwork] = (),
         folder: Path | None = None,
         report: Callable[[Progress], None] | None = None,
     ) -> None:
-        self.track, self.seed, self.report, self.folder = track, seed, report, folder
+        self.compute = compute = compute or Compute("cpu", track.training.precision)
+        if track.networks.meta_batch_size < compute.size:
+            raise BadInput(
+                f"A meta-batch of {track.networks.meta_batch_size} networks cannot be divided among "
+                f"{compute.size} processes."
+            )
+        self.track, self.seed, self.folder = track, seed, folder
+        self.report = report if compute.rank == 0 else None
         self.virtual_edges = virtual_edges
-        self.device = torch.device(device)
-        self.ghn = ghn.to(self.device)
-        self.images = images.to(self.device)
+        self.ghn = ghn.to(compute.device)
+        compute.spread(self.ghn)
+        self.images = images.to(compute.device)
         self.architectures = architectures
         self.validation = validation[: track.selection.count]
         self.sampler = NetworkSampler(
@@ -100,13 +129,13 @@ class Trainer:
         self.state = TrainingState()
         self.best_weights: dict[str, Tensor] | None = None
         self._built: OrderedDict[Draw, tuple[ComputationGraph, tuple[Step, ...]]] = OrderedDict()
-        self._last_failure = ""
 
     def run(self) -> TrainingState:
         """Train to the last step; SIGINT and SIGTERM end it after the current step, checkpoint saved."""
         protocol, state = self.track.training, self.state
         started = time.perf_counter() - state.seconds
-        with _stop_signals() as stopped, _curve(self.folder, state.step) as write_row:
+        folder = self.folder if self.compute.rank == 0 else None
+        with stop_signals() as stopped, learning_curve(folder, state.step) as write_row:
             self.ghn.train()
             draws = self.sampler.from_step(state.step)
             while state.step < protocol.steps:
@@ -128,75 +157,133 @@ class Trainer:
                     self.report(
                         Progress(state.step, protocol.steps, loss, accuracy, speed, state.val_accuracy)
                     )
-                if stopped() or last or state.step % protocol.checkpoint_interval == 0:
+                stop = self.compute.any(stopped())
+                if stop or last or state.step % protocol.checkpoint_interval == 0:
                     self.save()
-                if stopped() and not last:
+                if stop and not last:
                     raise KeyboardInterrupt
         if self.track.selection.rule == "best-val" and self.best_weights is not None:
             self.ghn.load_state_dict(self.best_weights)
         return state
 
     def _step(self, step: int, draws: Sequence[Draw], lr: float) -> tuple[float, float, int]:
-        """One update; returns mean loss, mean accuracy and the number of networks that ran.
+        """One update; returns mean loss, mean accuracy and the number of networks that ran."""
+        torch.manual_seed(_mix(self.seed, step))  # dropout in the classifiers
+        images, labels = self.images.training_batch(step, self.seed, self.track.images)
+        self.optimiser.zero_grad(set_to_none=True)
+        tally = _Tally()
+        try:
+            self._differentiate(draws, images, labels, tally)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            tally.fail(error)
+            tally.spoilt = True
+        if tally.failed and self.compute.device.type == "cuda":
+            torch.cuda.empty_cache()  # here, where no error keeps the tensors of what failed alive
+        sums = self.compute.sums([tally.loss, tally.correct, tally.ran, tally.failed, tally.spoilt])
+        loss, correct, (ran, failed, spoilt) = sums[0], sums[1], map(int, sums[2:])
+        if failed:
+            self._count_failures(failed, self.compute.first(tally.reason))
+        if not ran or spoilt:
+            return math.nan, math.nan, 0
+        self._update(lr, ran)
+        return loss / ran, correct / ran, ran
+
+    def _differentiate(self, draws: Sequence[Draw], images: Tensor, labels: Tensor, tally: _Tally) -> None:
+        """Add to the weights' gradients those of the losses of this process's share of the networks.
 
         Every network is run and differentiated on its own, up to its predicted parameters, and the
-        hypernetwork once for all of them: the same gradient as that of the mean loss, with the
+        hypernetwork once for all of them: the same gradient as that of the summed loss, with the
         activations of one network in memory at a time.
         """
-        torch.manual_seed(_mix(self.seed, step))  # dropout in the classifiers
-        images, labels = training_batch(
-            self.images.train, step, self.track.images.batch_size, self.track.images.shift, self.seed
-        )
-        graphs, networks = zip(*map(self._build, draws), strict=True)
-        batch = self._graph_batch(graphs)
+        compute = self.compute
+        mine = draws[compute.rank :: compute.size]
+        graphs, networks = zip(*map(self._build, mine), strict=True)
+        with compute.autocast():
+            predictions = self.ghn(self._graph_batch(graphs))
+        share = iter(zip(networks, predictions, strict=True))
         outputs: list[Tensor] = []
         gradients: list[Tensor] = []
-        losses: list[float] = []
-        correct = 0.0
-        for steps, predicted in zip(networks, self.ghn(batch), strict=True):
+        for position, draw in enumerate(draws):
+            if position % compute.size != compute.rank:
+                self._pass_over(draw, len(labels))
+                continue
+            steps, predicted = next(share)
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in predicted.items()}
             try:
-                logits = execute(steps, images, leaves, training=True)
-                loss = F.cross_entropy(logits, labels, label_smoothing=self.track.training.label_smoothing)
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"the loss is {value}")
-                loss.backward()
+                self._run_network(steps, leaves, images, labels, tally)
             except (RuntimeError, MemoryError, FloatingPointError) as error:
-                self._count_failure(error)
+                tally.fail(error)
                 continue
-            losses.append(value)
-            correct += (logits.detach().argmax(1) == labels).float().mean().item()
             used = [(predicted[name], leaf.grad) for name, leaf in leaves.items() if leaf.grad is not None]
             outputs += [tensor for tensor, _ in used]
             gradients += [gradient for _, gradient in used]
-        if not losses:
-            return math.nan, math.nan, 0
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(outputs, gradients)
-        self._update(lr, len(losses))
-        return sum(losses) / len(losses), correct / len(losses), len(losses)
+        if outputs:
+            torch.autograd.backward(outputs, gradients)
+
+    def _run_network(
+        self,
+        steps: tuple[Step, ...],
+        params: dict[str, Tensor],
+        images: Tensor,
+        labels: Tensor,
+        tally: _Tally,
+    ) -> None:
+        """Leave the gradient of a network's loss in its parameters."""
+        training = self.track.training
+        with self.compute.autocast():
+            logits = execute(steps, images, params, training=True, fast=training.fast_gradients)
+            loss = F.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
+        value = total = loss.item()
+        if training.predicted_norm_penalty:
+            norms = torch._foreach_norm(list(params.values()))
+            loss = loss + training.predicted_norm_penalty * torch.stack(norms).sum()
+            total = loss.item()
+        if not math.isfinite(total):
+            raise FloatingPointError(f"the loss is {total}")
+        self.compute.scaled(loss).backward()
+        tally.loss += value
+        tally.correct += (logits.detach().argmax(1) == labels).float().mean().item()
+        tally.ran += 1
+
+    def _pass_over(self, draw: Draw, n_images: int) -> None:
+        """Take the random numbers that a network of another process takes, so that ours find their own."""
+        if self.architectures[draw.index].fc_layers > 1:
+            hidden = torch.ones(n_images, draw.fc_dim, dtype=self.compute.dtype, device=self.compute.device)
+            F.dropout(hidden, 0.5)
 
     def _update(self, lr: float, n_networks: int) -> None:
+        """Step along the mean gradient of all networks, unless it is not finite."""
+        self.compute.sum_gradients(list(self.ghn.parameters()))
         weights = [weight for weight in self.ghn.parameters() if weight.grad is not None]
+        scaler = self.compute.scaler
+        if scaler is not None:
+            scaler.unscale_(self.optimiser)
         torch._foreach_div_([weight.grad for weight in weights], n_networks)
         norm = torch.nn.utils.clip_grad_norm_(weights, self.track.training.clip_grad_norm)
-        if not torch.isfinite(norm):
-            self._count_failure(FloatingPointError("the gradient of the hypernetwork is not finite"))
-            return
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.step()
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+        scale = scaler.get_scale() if scaler is not None else MIN_SCALE
+        if scaler is not None:
+            scaler.update()
+            if scaler.get_scale() < MIN_SCALE:
+                scaler.update(MIN_SCALE)
+        if not finite and scale <= MIN_SCALE:  # with a larger scale it is how the right one is found
+            self._count_failures(1, "the gradient of the hypernetwork is not finite")
 
-    def _count_failure(self, error: BaseException) -> None:
-        self.state.failures += 1
-        limit = self.track.training.max_failures
-        if self.state.failures > limit:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    def _count_failures(self, count: int, reason: str) -> None:
+        state, limit = self.state, self.track.training.max_failures
+        state.failures += count
+        state.last_failure = reason
+        if state.failures > limit:
             raise RunFailed(
-                f"Training stopped at step {self.state.step}: more than {limit} networks failed, "
+                f"Training stopped at step {state.step}: more than {limit} networks failed, "
                 f"the last one because {reason}."
-            ) from error
+            )
 
     def _build(self, draw: Draw) -> tuple[ComputationGraph, tuple[Step, ...]]:
         """The graph and the network of a draw; recent ones are kept because building takes time."""
@@ -216,11 +303,11 @@ class Trainer:
 
     def _graph_batch(self, graphs: Sequence[ComputationGraph]) -> GraphBatch:
         batch = GraphBatch.from_graphs(list(graphs), virtual_edges=self.virtual_edges)
-        return batch.to(self.device)
+        return batch.to(self.compute.device)
 
     def _validate(self) -> float | None:
         """Mean accuracy on a few validation networks and images; keeps the best weights if the rule asks."""
-        if not self.validation:
+        if not self.validation or self.compute.rank:
             return None
         evaluation = self.track.evaluation
         result = evaluate(
@@ -232,6 +319,7 @@ class Trainer:
             num_classes=self.images.num_classes,
             virtual_edges=self.virtual_edges,
             batch_size=evaluation.batch_size,
+            top_k=evaluation.top_k,
         )
         state = self.state
         state.val_accuracy = result.mean
@@ -258,13 +346,14 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the current step, if the training has a folder."""
-        if self.folder:
+        if self.folder and self.compute.rank == 0:
             content = {
                 "track": self.track.fingerprint(),
                 "seed": self.seed,
                 "state": asdict(self.state),
                 "weights": self.ghn.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
+                "scaler": self.compute.scaler.state_dict() if self.compute.scaler else None,
                 "best_weights": self.best_weights,
             }
             save_checkpoint(self.folder, self.state.step, content)
@@ -274,7 +363,7 @@ class Trainer:
 
         Raises `BadInput` for a checkpoint of another protocol or seed.
         """
-        content = load_checkpoint(self.folder, self.device) if self.folder else None
+        content = load_checkpoint(self.folder, self.compute.device) if self.folder else None
         if content is None:
             return 0
         if (content["track"], content["seed"]) != (self.track.fingerprint(), self.seed):
@@ -286,19 +375,10 @@ class Trainer:
         self.state = TrainingState(**state | {"window": [tuple(pair) for pair in state["window"]]})
         self.ghn.load_state_dict(content["weights"])
         self.optimiser.load_state_dict(content["optimiser"])
+        if self.compute.scaler:
+            self.compute.scaler.load_state_dict(content["scaler"])
         self.best_weights = content["best_weights"]
         return self.state.step
-
-
-def learning_rate(protocol: Optimisation, step: int) -> float:
-    """The learning rate of a step (from 0): linear warm-up, then constant, milestones or half a cosine."""
-    if step < protocol.warmup_steps:
-        return protocol.lr * (step + 1) / protocol.warmup_steps
-    if protocol.schedule == "cosine":
-        done = (step - protocol.warmup_steps) / (protocol.steps - protocol.warmup_steps)
-        return protocol.lr * 0.5 * (1 + math.cos(math.pi * done))
-    passed = sum(step >= milestone * protocol.steps for milestone in protocol.milestones)
-    return protocol.lr * protocol.gamma**passed
 
 
 def _optimiser(protocol: Optimisation, ghn: torch.nn.Module) -> torch.optim.Optimizer:
@@ -309,45 +389,3 @@ def _optimiser(protocol: Optimisation, ghn: torch.nn.Module) -> torch.optim.Opti
 def _mix(seed: int, step: int) -> int:
     """A seed for PyTorch's generator that differs between all (seed, step)."""
     return ((seed << 32) + step) % (1 << 63)
-
-
-@contextmanager
-def _curve(folder: Path | None, step: int) -> Iterator[Callable[[Sequence[Any]], None]]:
-    """A function that adds a row to the learning curve; rows of steps after `step` are dropped first."""
-    if folder is None:
-        yield lambda row: None
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "curve.csv"
-    kept: list[list[str]] = []
-    if step and path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            kept = [row for row in list(csv.reader(file))[1:] if row and int(row[0]) <= step]
-    with open(path, "w", newline="", encoding="utf-8", buffering=1) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([CURVE_COLUMNS, *kept])
-        yield writer.writerow
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag, so that no step is cut in two; a second one acts at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # Python delivers signals to the main thread only
-        return
-
-    def remember(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    previous: dict[int, Any] = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    for number in previous:
-        signal.signal(number, remember)
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
+from deepnets_bench.harness.isolation import Outcome
 from deepnets_bench.harness.jobs import Job
 from deepnets_bench.harness.progress import JobProgress
-from deepnets_bench.harness.runner import Outcome, View
+from deepnets_bench.harness.runner import View
 
 _LINE_SECONDS = 10.0
 
@@ -28,7 +30,9 @@ def view(console: Console) -> Iterator[View]:
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn(
+            "{task.fields[text]}", table_column=Column()
+        ),  # one that wraps where the terminal is narrow
     )
     with Progress(*columns, console=console) as progress:
         yield Bars(progress)
@@ -53,7 +57,10 @@ class Bars:
         if task is None or phase != progress.phase:
             if task is not None:
                 self._progress.remove_task(task)
-            task = self._progress.add_task(escape(f"{job.name} · {progress.phase}"), text="")
+            # What a resumed training had done before tells nothing of the time that is left.
+            done, total = progress.done, progress.total
+            name = escape(f"{job.name} · {progress.phase}")
+            task = self._progress.add_task(name, completed=done, total=total, text="")
             self._tasks[job.name] = task, progress.phase
         text = escape(progress.text)
         self._progress.update(task, completed=progress.done, total=progress.total, text=text)

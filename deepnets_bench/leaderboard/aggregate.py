@@ -1,7 +1,8 @@
 """From result rows to a leaderboard: pure functions of the rows, no files and no printing.
 
 A board holds the rows of one track version, comparable or not, and never of two. A method is a GNN with its
-options. Accuracy is averaged over seeds with std ddof=1; rows that are not `ok` are listed, never averaged.
+options. Accuracy is averaged over seeds with std ddof=1; rows that are not `ok`, and rows by which someone
+reproduced others, are told of and never averaged.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.leaderboard.reproduction import Reproduction, reproductions
 from deepnets_bench.leaderboard.results import ResultRow
 
 SPLITS = ("val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # the order of every table
-SELECTION_SPLIT = "val"  # checkpoints are chosen on it, so it never counts in a rank
+SELECTION_SPLIT = "val"  # for development: choices are made on it, so it never counts in a rank
 REFERENCE_SPLIT = "test"  # in distribution: the gap of every other split is measured from it
 
 _Key = TypeVar("_Key")
@@ -59,8 +61,8 @@ METRICS: dict[str, Metric] = {
         Metric("average_rank", "avg rank", "", higher_is_better=False, digits=2),
         Metric("accuracy", "accuracy", "%", higher_is_better=True, scale=100),
         Metric("gap", "gap to test", "pp", higher_is_better=True, scale=100, signed=True),
-        Metric("ghn_params", "GHN parameters", "M", higher_is_better=None, scale=1e-6, digits=3),
-        Metric("gnn_params", "GNN parameters", "M", higher_is_better=None, scale=1e-6, digits=3),
+        Metric("ghn_params", "GHN parameters", "k", higher_is_better=None, scale=1e-3),
+        Metric("gnn_params", "GNN parameters", "k", higher_is_better=None, scale=1e-3),
         Metric("steps", "steps", "", higher_is_better=None, digits=0),
         Metric("train_seconds", "training", "s", higher_is_better=False, digits=0),
         Metric("eval_seconds", "evaluation", "s", higher_is_better=False, digits=0),
@@ -96,6 +98,7 @@ class Entry:
     scores: Mapping[str, SplitScore]
     costs: Mapping[str, float | None]
     average_rank: float | None = None
+    reproductions: tuple[Reproduction, ...] = ()
 
     @property
     def name(self) -> str:
@@ -108,10 +111,17 @@ class Entry:
         return tuple(sorted({seed for score in self.scores.values() for seed in score.by_seed}))
 
     @property
-    def reproduced(self) -> bool:
-        """True when every finished row was reproduced by someone."""
-        finished = [row for row in self.rows if row.status == "ok"]
-        return bool(finished) and all(row.reproduced_by for row in finished)
+    def reproduced_seeds(self) -> tuple[int, ...]:
+        """Seeds of which every finished row was reproduced by someone."""
+        again = {(pair.original.seed, pair.original.split) for pair in self.reproductions}
+        finished = [(row.seed, row.split) for row in self.rows if row.status == "ok"]
+        return tuple(seed for seed in self.seeds if all(key in again for key in finished if key[0] == seed))
+
+    @property
+    def label(self) -> str:
+        """The name and, once someone has reproduced seeds, how many: "gat (reproduced 1/3)"."""
+        count = len(self.reproduced_seeds)
+        return f"{self.name} (reproduced {count}/{len(self.seeds)})" if count else self.name
 
     def value(self, key: str) -> float | None:
         """The number a board is sorted by: a metric's, or the mean accuracy on the split named `key`."""
@@ -143,8 +153,11 @@ class Board:
 
 def boards(rows: Iterable[ResultRow]) -> list[Board]:
     """One board for each (track, version, comparable): newest version first, comparable before not."""
-    grouped = _group(rows, lambda row: (row.track, -row.track_version, not row.comparable))
-    return [_board(group) for _, group in sorted(grouped.items())]
+    rows = list(rows)
+    originals = [row for row in rows if not row.reproduced_by]
+    grouped = _group(originals, lambda row: (row.track, -row.track_version, not row.comparable))
+    again = [row for row in rows if row.reproduced_by]
+    return [_board(group, again) for _, group in sorted(grouped.items())]
 
 
 def select_board(
@@ -245,7 +258,7 @@ def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, l
     return groups
 
 
-def _board(rows: Sequence[ResultRow]) -> Board:
+def _board(rows: Sequence[ResultRow], again: Sequence[ResultRow]) -> Board:
     kept, notes = latest_rows(rows)
     splits = split_order(row.split for row in kept)
     for split in splits:
@@ -255,7 +268,7 @@ def _board(rows: Sequence[ResultRow]) -> Board:
                 f"Rows of split {split} come from {len(datasets)} different datasets: do not rank them."
             )
     by_method = _group(kept, lambda row: (row.gnn, row.gnn_options))
-    entries = [_entry(gnn, options, group) for (gnn, options), group in by_method.items()]
+    entries = [_entry(gnn, options, group, again) for (gnn, options), group in by_method.items()]
     scored = [split for split in splits if split != SELECTION_SPLIT]
     means = {e.name: {split: e.value(split) for split in scored} for e in entries}
     ranks = average_ranks(
@@ -269,12 +282,13 @@ def _board(rows: Sequence[ResultRow]) -> Board:
     unranked = sorted(entry.name for entry in entries if entry.average_rank is None)
     if unranked and scored:
         notes.append(f"Not ranked, as a split has no finished run: {', '.join(unranked)}.")
+    notes += [note for entry in entries for note in _reproduction_notes(entry)]
     first = rows[0]
     ordered = tuple(sort_entries(entries, "average_rank", splits))
     return Board(first.track, first.track_version, first.comparable, splits, ordered, tuple(notes))
 
 
-def _entry(gnn: str, options: str, rows: Sequence[ResultRow]) -> Entry:
+def _entry(gnn: str, options: str, rows: Sequence[ResultRow], again: Sequence[ResultRow]) -> Entry:
     by_split = {
         split: {
             row.seed: row.accuracy_mean
@@ -291,7 +305,22 @@ def _entry(gnn: str, options: str, rows: Sequence[ResultRow]) -> Entry:
             by_split[split], {} if in_distribution else reference, _problems(rows, split)
         )
     costs = {key: mean(_one_per_seed(rows, key)) for key in COSTS}
-    return Entry(gnn, options, tuple(rows), scores, costs)
+    return Entry(gnn, options, tuple(rows), scores, costs, reproductions=tuple(reproductions(rows, again)))
+
+
+def _reproduction_notes(entry: Entry) -> list[str]:
+    """One sentence for each person who reproduced seeds of a method."""
+    notes = []
+    for by, pairs in _group(entry.reproductions, lambda pair: pair.again.reproduced_by).items():
+        seeds = ", ".join(map(str, sorted({pair.original.seed for pair in pairs})))
+        machines = "; ".join(sorted({pair.again.device for pair in pairs} - {""})) or "a machine not named"
+        last = max(pair.again.utc_time for pair in pairs)[:10]
+        furthest = METRICS["gap"].text(max((pair.difference for pair in pairs), key=abs))
+        notes.append(
+            f"{entry.name} seed {seeds}: reproduced by {by} on {machines}, {last}; "
+            f"largest difference of a mean {furthest} pp."
+        )
+    return notes
 
 
 def _problems(rows: Sequence[ResultRow], split: str) -> tuple[str, ...]:

@@ -15,12 +15,13 @@ from deepnets_bench.leaderboard.report import (
     Table,
     cost_table,
     interval_table,
+    rank_table,
     ranking_table,
     to_latex,
     to_markdown,
 )
 from deepnets_bench.leaderboard.results import safe_text
-from deepnets_bench.leaderboard.stats import Array, bootstrap_interval, load_scores
+from deepnets_bench.leaderboard.stats import Array, bootstrap_interval, critical_differences, load_scores
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def tables(board: Board, evidence: Evidence, note: str | None) -> list[Table]:
     return [
         ranking_table(board, note),
         interval_table(board, evidence.intervals),
+        *([rank_table(board, differences)] if (differences := critical_differences(evidence.scores)) else []),
         cost_table(board),
         *reference_tables(board.track),
     ]
@@ -65,7 +67,7 @@ def markdown(board: Board, evidence: Evidence, note: str | None) -> str:
 
 
 def latex(board: Board, evidence: Evidence, note: str | None) -> str:
-    """Tables that compile in a document with `\\usepackage{booktabs}`."""
+    """Tables that compile in a document with `\\usepackage{booktabs,graphicx}`."""
     return "\n".join(to_latex(table) for table in tables(board, evidence, note))
 
 
@@ -76,7 +78,7 @@ def tidy_csv(board: Board, evidence: Evidence, note: str | None) -> str:
     columns = (
         "track track_version comparable gnn gnn_options average_rank split n_seeds accuracy_mean accuracy_std"
     )
-    columns += " accuracy_sem accuracy_low accuracy_high gap_mean gap_std"
+    columns += " accuracy_sem accuracy_low accuracy_high gap_mean gap_std n_seeds_reproduced"
     writer.writerow([*columns.split(), *COSTS])
     for entry in board.entries:
         for split, score in entry.scores.items():
@@ -92,6 +94,7 @@ def tidy_csv(board: Board, evidence: Evidence, note: str | None) -> str:
                     split,
                     len(score.by_seed),
                     *(score.mean, score.std, score.sem, low, high, score.gap, score.gap_std),
+                    len(entry.reproduced_seeds),
                     *(_number(entry.costs[key]) for key in COSTS),
                 ]
             )

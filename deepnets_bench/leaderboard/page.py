@@ -12,10 +12,16 @@ from typing import Any
 
 from deepnets_bench.errors import BadInput, MissingExtra
 from deepnets_bench.leaderboard import stats
-from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry
+from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry, sort_entries
 from deepnets_bench.leaderboard.build import Evidence
 from deepnets_bench.leaderboard.reference import reference_tables
-from deepnets_bench.leaderboard.report import EXPLANATION, INTERVALS, ranking_table
+from deepnets_bench.leaderboard.report import (
+    EXPLANATION,
+    INTERVALS,
+    WALL_CLOCK,
+    provenance,
+    ranking_table,
+)
 
 CURVES = {
     "val_accuracy": "validation accuracy (%)",
@@ -58,7 +64,8 @@ def render(board: Board, evidence: Evidence, folder: Path, note: str | None) -> 
     ranking = ranking_table(board, note)
     return environment.get_template("page.html.j2").render(
         title=ranking.title,
-        notes=[EXPLANATION, INTERVALS, *ranking.notes[1:], *evidence.notes],
+        notes=[EXPLANATION, INTERVALS, *ranking.notes[1:], *evidence.notes, provenance(board)],
+        wall_clock=WALL_CLOCK,
         views=views(board, evidence),
         references=reference_tables(board.track),
         splits=board.splits,
@@ -92,7 +99,8 @@ def views(board: Board, evidence: Evidence) -> list[View]:
     )
     found = [View("all", "all splits", headers, overview)]
     for split in board.splits:
-        rows = tuple(_split_row(entry, split, evidence) for entry in board.entries)
+        best_first = sort_entries(board.entries, split, board.splits)
+        rows = tuple(_split_row(entry, split, evidence) for entry in best_first)
         split_headers = (
             *(("GNN", None), ("seeds", None), (accuracy.header, True)),
             *(("95 % interval", True), (gap.header, True), ("not finished", None)),
@@ -139,6 +147,7 @@ def page_data(board: Board, evidence: Evidence, folder: Path) -> dict[str, Any]:
         "methods": [
             {
                 "name": entry.name,
+                "seeds": len(entry.seeds),
                 "accuracy": {split: entry.value(split) for split in board.splits},
                 "costs": {key: entry.costs[key] for key in COSTS},
                 "scores": {
@@ -151,9 +160,7 @@ def page_data(board: Board, evidence: Evidence, folder: Path) -> dict[str, Any]:
             for entry in board.entries
         ],
         "critical_difference": {
-            split: asdict(stats.critical_difference(means))
-            for split, means in by_split.items()
-            if len(means) > 2 and len({len(values) for values in means.values()}) == 1
+            split: asdict(found) for split, found in stats.critical_differences(scores).items()
         },
         "comparisons": _comparisons(scores),
     }

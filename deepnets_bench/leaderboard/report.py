@@ -7,7 +7,7 @@ differences shown to be significant (`deepnets-bench leaderboard compare`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,20 +18,27 @@ from deepnets_bench.leaderboard.aggregate import (
     SELECTION_SPLIT,
     Board,
     Entry,
+    method_name,
 )
+from deepnets_bench.leaderboard.reproduction import TOLERANCE, Reproduction
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepnets_bench.leaderboard.stats import Comparison
+    from deepnets_bench.leaderboard.stats import Comparison, CriticalDifference
 
 EXPLANATION = (
     "Accuracy in %: mean over seeds ± standard deviation over seeds (ddof=1). "
     f"In brackets: gap to {REFERENCE_SPLIT} in percentage points. "
-    f"avg rank: over all splits but {SELECTION_SPLIT}, which selects checkpoints."
+    f"avg rank: mean of the ranks on all splits but {SELECTION_SPLIT}, which is for development."
 )
 
-INTERVALS = "95 % bootstrap interval over architectures and seeds; with one seed, over architectures only."
+INTERVALS = (
+    "95 % bootstrap interval over architectures and seeds; with one seed, over architectures only. "
+    "With few seeds it is too narrow."
+)
+
+WALL_CLOCK = "Times are wall-clock: they depend on the machine and on what else ran on it."
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,7 @@ def ranking_table(board: Board, note: str | None = None) -> Table:
     problems: list[str] = []
     for entry in board.entries:
         cells = [_split_cell(entry, split, problems) for split in board.splits]
-        name = f"{entry.name} (reproduced)" if entry.reproduced else entry.name
-        rows.append((name, str(len(entry.seeds)), rank.text(entry.average_rank), *cells))
+        rows.append((entry.label, str(len(entry.seeds)), rank.text(entry.average_rank), *cells))
     title = f"{board.title} · {note}" if note else board.title
     return Table(title, headers, tuple(rows), (EXPLANATION, *board.notes, *problems))
 
@@ -65,7 +71,23 @@ def cost_table(board: Board) -> Table:
     """Parameters, steps, time and memory of each method: mean over seeds."""
     headers = ("GNN", *(METRICS[key].header for key in COSTS))
     rows = tuple((e.name, *(METRICS[key].text(e.costs[key]) for key in COSTS)) for e in board.entries)
-    return Table(f"{board.title} · cost, mean over seeds", headers, rows)
+    return Table(f"{board.title} · cost, mean over seeds", headers, rows, (provenance(board), WALL_CLOCK))
+
+
+def provenance(board: Board) -> str:
+    """On which machines, with which versions and when the finished rows of a board were made."""
+    finished = [row for entry in board.entries for row in entry.rows if row.status == "ok"]
+
+    def named(values: Iterable[str]) -> str:
+        return ", ".join(sorted(set(values) - {""})) or "not recorded"
+
+    days = sorted({row.utc_time[:10] for row in finished}) or ["–"]
+    return (
+        f"Machine: {named(row.device for row in finished)}. "
+        f"deepnets-bench {named(row.package_version for row in finished)}, "
+        f"torch {named(row.torch_version for row in finished)}; "
+        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}."
+    )
 
 
 def interval_table(board: Board, intervals: Mapping[str, Mapping[str, tuple[float, float]]]) -> Table:
@@ -81,6 +103,28 @@ def interval_table(board: Board, intervals: Mapping[str, Mapping[str, tuple[floa
 
     rows = tuple((entry.name, *(cell(entry, split) for split in board.splits)) for entry in board.entries)
     return Table(f"{board.title} · 95 % intervals", ("GNN", *board.splits), rows, (INTERVALS,))
+
+
+def rank_table(board: Board, differences: Mapping[str, CriticalDifference]) -> Table:
+    """Mean rank over architectures on every split, with letters for what does not differ significantly."""
+    from deepnets_bench.leaderboard.stats import letters  # with scipy, which most tables need not wait for
+
+    splits = [split for split in board.splits if split in differences]
+    ranks = {split: dict(differences[split].ranks) for split in splits}
+    shared = {split: letters(differences[split]) for split in splits}
+
+    def cell(name: str, split: str) -> str:
+        return f"{ranks[split][name]:.2f} {shared[split][name]}" if name in ranks[split] else "–"
+
+    rows = tuple((e.name, *(cell(e.name, split) for split in splits)) for e in board.entries)
+    distances = [differences[split].difference for split in splits]
+    extremes = dict.fromkeys(f"{distance:.2f}" for distance in (min(distances), max(distances)))
+    note = (
+        "Mean rank over the architectures of a split, 1 is best; seeds are averaged first, so another seed "
+        "of a method may rank elsewhere. On a split, methods that share a letter do not differ (Friedman's "
+        f"test, then Nemenyi's, at 5 %; critical difference {' to '.join(extremes)})."
+    )
+    return Table(f"{board.title} · ranks over architectures ↓", ("GNN", *splits), rows, (note,))
 
 
 def comparison_table(board: Board, a: Entry, b: Entry, comparisons: Sequence[Comparison]) -> Table:
@@ -111,6 +155,25 @@ def comparison_table(board: Board, a: Entry, b: Entry, comparisons: Sequence[Com
     return Table(f"{board.title} · A = {a.name}, B = {b.name}", headers, rows, tuple(notes))
 
 
+def reproduction_table(found: Sequence[Reproduction]) -> Table:
+    """Original rows beside those that repeat them."""
+    accuracy, gap = METRICS["accuracy"], METRICS["gap"]
+    rows = tuple(
+        (
+            method_name(pair.original.gnn, pair.original.gnn_options),
+            str(pair.original.seed),
+            pair.original.split,
+            accuracy.text(pair.original.accuracy_mean),
+            accuracy.text(pair.again.accuracy_mean),
+            gap.text(pair.difference),
+        )
+        for pair in found
+    )
+    headers = ("GNN", "seed", "split", "original", "again", "difference")
+    note = f"Accuracy in %. Reproduced: a difference of at most {gap.text(TOLERANCE)[1:]} percentage points."
+    return Table("Reproduced rows", headers, rows, (note,))
+
+
 def _split_cell(entry: Entry, split: str, problems: list[str]) -> str:
     score = entry.scores.get(split)
     if score is None:
@@ -133,21 +196,29 @@ def print_table(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
 
     shown = RichTable(title=escape(table.title), title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for position, header in enumerate(table.headers):
-        if position:
-            shown.add_column(escape(header), justify="right", overflow="fold")
-        else:
-            shown.add_column(escape(header), overflow="fold", min_width=8)
+    first, *others = table.headers
+    longest = max((len(row[0]) for row in table.rows), default=0)
+    shown.add_column(escape(first), overflow="fold", min_width=min(longest, 12))
+    for header in others:
+        shown.add_column(_narrow_header(escape(header)), justify="right", overflow="fold")
     for name, *cells in table.rows:
         shown.add_row(escape(name), *(_narrow(escape(cell)) for cell in cells))
     console.print(shown)
     for note in table.notes:
         console.print(note, style="dim", markup=False, highlight=False)
+    console.print()
 
 
 def _narrow(cell: str) -> str:
     """Six splits fit in 80 columns when the gap has a line of its own."""
     return cell.replace(" ± ", "±").replace(" (", "\n(")
+
+
+def _narrow_header(header: str) -> str:
+    """A metric's words on lines of their own, its arrow beside the last one."""
+    if not header.endswith((" ↓", " ↑")):
+        return header
+    return header[:-2].replace(" ", "\n") + "\u00a0" + header[-1]
 
 
 def to_text(table: Table) -> str:
@@ -165,12 +236,14 @@ def _pad(cell: str, width: int, column: int) -> str:
     return cell.rjust(width) if column else cell.ljust(width)
 
 
-def to_markdown(table: Table) -> str:
-    """A GitHub table under a heading; names cannot break out of their cells."""
+def to_markdown(table: Table, level: int = 2) -> str:
+    """A GitHub table under a heading of a level; names cannot break out of their cells."""
     lines = [_markdown_row(table.headers), "|".join(["", "---", *["---:"] * (len(table.headers) - 1), ""])]
     lines += [_markdown_row(row) for row in table.rows]
     notes = [f"- {_escape_markdown(note)}" for note in table.notes]
-    return "\n".join([f"## {_escape_markdown(table.title)}", "", *lines, "", *notes]).rstrip() + "\n"
+    return (
+        "\n".join([f"{'#' * level} {_escape_markdown(table.title)}", "", *lines, "", *notes]).rstrip() + "\n"
+    )
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
@@ -183,7 +256,7 @@ def _escape_markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table that compiles as it is in a document with `\\usepackage{booktabs}`."""
+    """A booktabs table, no wider than the text, for a document with `\\usepackage{booktabs,graphicx}`."""
     columns = "l" + "r" * (len(table.headers) - 1)
     body = [" & ".join(escape_latex(cell) for cell in row) + r" \\" for row in (table.headers, *table.rows)]
     return "\n".join(
@@ -191,13 +264,15 @@ def to_latex(table: Table) -> str:
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escape_latex(' '.join((table.title + '.', *table.notes)))}}}",
+            r"\smallskip",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             body[0],
             r"\midrule",
             *body[1:],
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
             "",
         ]
@@ -223,7 +298,8 @@ _LATEX = {
 
 def escape_latex(text: str) -> str:
     """`text` with every character that LaTeX would interpret, or that its fonts lack in text, replaced."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return re.sub(r"(?<![\w\]-])-(?=[\d.])", "$-$", escaped)  # a minus sign, not a hyphen
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {

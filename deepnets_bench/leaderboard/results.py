@@ -84,6 +84,7 @@ class ResultRow(BaseModel):
     comparable: bool  # False: a smoke run or a changed protocol; never ranked beside comparable rows
     gnn: Name
     gnn_options: Annotated[str, BeforeValidator(canonical_json)] = "{}"
+    edges: Text = ""  # what the GNN sees of a graph, as it declares; empty in rows made before this column
     seed: Count
     split: Name
     status: Literal["ok", "failed", "timeout", "partial"]
@@ -144,6 +145,7 @@ class ResultRow(BaseModel):
 
 
 COLUMNS: tuple[str, ...] = tuple(ResultRow.model_fields)
+EARLIER_COLUMNS: tuple[str, ...] = tuple(name for name in COLUMNS if name != "edges")
 
 
 def accuracy_summary(scores: Mapping[int, float]) -> dict[str, Any]:
@@ -166,7 +168,8 @@ def accuracy_summary(scores: Mapping[int, float]) -> dict[str, Any]:
 def append_rows(path: str | Path, rows: Iterable[ResultRow]) -> None:
     """Add `rows` at the end of the results file, contiguous and flushed to disk; a missing file is made.
 
-    Safe with any number of writing processes. A line that a crash left unfinished is removed with a warning.
+    Safe with any number of writing processes. A line that a crash left unfinished is removed with a warning,
+    and a file with `EARLIER_COLUMNS` gets the new one, empty.
     Raises BadInput for a file that cannot be written, CorruptFile for a header that is not this schema's.
     """
     path, payload = Path(path), b"".join(_line(row) for row in rows)
@@ -176,10 +179,13 @@ def append_rows(path: str | Path, rows: Iterable[ResultRow]) -> None:
         file.seek(0)
         existing = file.read()
         sound = _without_torn_line(existing)
-        _check_header(path, sound)
+        columns = _columns(path, sound)
         if len(sound) < len(existing):
             _warn_torn(path, existing[len(sound) :], "removed")
             file.truncate(len(sound))
+        if columns == EARLIER_COLUMNS:
+            write_atomically(path, _with_all_columns(sound) + payload)
+            return
         if not sound:
             payload = _HEADER + payload
         elif not sound.endswith(b"\n"):
@@ -218,14 +224,14 @@ def check_rows(path: str | Path) -> tuple[list[tuple[int, ResultRow]], list[str]
     path = Path(path)
     data = _read_settled(path)
     sound = _without_torn_line(data)
-    _check_header(path, sound)
+    columns = _columns(path, sound)
     if len(sound) < len(data):
         _warn_torn(path, data[len(sound) :], "ignored")
     rows: list[tuple[int, ResultRow]] = []
     faults: list[str] = []
     for number, line in enumerate(sound.splitlines()[1:], start=2):
         try:
-            rows.append((number, _parse(line)))
+            rows.append((number, _parse(line, columns)))
         except ValidationError as error:
             faults += [f"row {number}, {_describe(fault)}" for fault in error.errors()]
         except ValueError as error:
@@ -267,11 +273,14 @@ def read_scores(path: str | Path) -> dict[str, dict[int, float]]:
     """Per-architecture accuracies {split: {index: accuracy}} of one job. CorruptFile names a faulty row."""
     scores: dict[str, dict[int, float]] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the scores in {path}: {error}.") from error
+    lines = text.splitlines()
     if not lines or lines[0] != ",".join(SCORE_COLUMNS):
         raise CorruptFile(f"{path} does not start with the header '{','.join(SCORE_COLUMNS)}'.")
+    if not text.endswith("\n"):
+        raise CorruptFile(f"{path}, row {len(lines)}: the line is cut off.")
     for number, cells in enumerate(csv.reader(lines[1:]), start=2):
         try:
             split, index, accuracy = cells[0], int(cells[1]), float(cells[2])
@@ -301,14 +310,31 @@ def _cell(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parse(line: bytes) -> ResultRow:
+def _parse(line: bytes, columns: Sequence[str]) -> ResultRow:
     try:
         cells: Sequence[str] = next(csv.reader([line.decode()], strict=True), [])
     except csv.Error as error:
         raise ValueError(f"not a line of CSV ({error})") from None
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"{len(cells)} columns where {len(COLUMNS)} are needed")
-    return ResultRow.model_validate(dict(zip(COLUMNS, cells, strict=True)))
+    if len(cells) != len(columns):
+        raise ValueError(f"{len(cells)} columns where {len(columns)} are needed")
+    return ResultRow.model_validate(dict(zip(columns, cells, strict=True)))
+
+
+def _with_all_columns(data: bytes) -> bytes:
+    """A file with `EARLIER_COLUMNS` in the present ones, row by row; a faulty line stays as it is."""
+    new = next(position for position, name in enumerate(COLUMNS) if name not in EARLIER_COLUMNS)
+    lines = [_HEADER.rstrip(b"\n")]
+    for line in data.splitlines()[1:]:
+        try:
+            _parse(line, EARLIER_COLUMNS)
+        except ValueError:
+            lines.append(line)
+            continue
+        buffer = io.StringIO()
+        cells = next(csv.reader([line.decode()]))
+        csv.writer(buffer, lineterminator="").writerow([*cells[:new], "", *cells[new:]])
+        lines.append(buffer.getvalue().encode())
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _describe(fault: Any) -> str:
@@ -325,21 +351,28 @@ def _without_torn_line(data: bytes) -> bytes:
         return data
     if not newline:  # one line only: the header, cut off or not
         return b"" if _HEADER.startswith(last) else data
+    earlier = _header(data) == EARLIER_COLUMNS
     try:
-        _parse(last)
+        _parse(last, EARLIER_COLUMNS if earlier else COLUMNS)
     except ValueError:
         return lines + newline
     return data
 
 
-def _check_header(path: Path, data: bytes) -> None:
-    if not data:
-        return
-    found = data.split(b"\n", 1)[0].rstrip(b"\r").decode(errors="replace").split(",")
-    if found == list(COLUMNS):
-        return
-    reason = f"it has {len(found)} columns, {len(COLUMNS)} are needed"
-    for position, (name, wanted) in enumerate(zip(found, COLUMNS, strict=False), start=1):
+def _header(data: bytes) -> tuple[str, ...]:
+    return tuple(data.split(b"\n", 1)[0].rstrip(b"\r").decode(errors="replace").split(","))
+
+
+def _columns(path: Path, data: bytes) -> tuple[str, ...]:
+    """The columns of a file, `COLUMNS` or those of an earlier version; CorruptFile for any others."""
+    found = _header(data)
+    if not data or found == COLUMNS:
+        return COLUMNS
+    if found == EARLIER_COLUMNS:
+        return EARLIER_COLUMNS
+    needed = COLUMNS if "edges" in found else EARLIER_COLUMNS
+    reason = f"it has {len(found)} columns, {len(needed)} are needed"
+    for position, (name, wanted) in enumerate(zip(found, needed, strict=False), start=1):
         if name != wanted:
             reason = f"column {position} is {name[:40]!r}, not '{wanted}'"
             break

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from string import ascii_letters
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +60,8 @@ class CriticalDifference:
     """Methods ranked over architectures: Friedman's test, then Nemenyi's critical difference (Demsar 2006).
 
     `ranks` is ordered best first. Two methods differ when their ranks are further apart than `difference`;
-    `groups` are the maximal runs of methods that do not, as positions (first, last) in `ranks`.
+    `groups` are the maximal runs of methods that do not, as positions (first, last) in `ranks`: all of them
+    when Friedman's test finds no difference at all.
     """
 
     ranks: tuple[tuple[str, float], ...]
@@ -148,6 +151,23 @@ def compare(a: Mapping[str, Array], b: Mapping[str, Array]) -> list[Comparison]:
     return comparisons
 
 
+def significant_pairs(methods: Mapping[str, Array]) -> list[tuple[str, str]]:
+    """(better, worse) among methods {name: [seeds, architectures]} on one split, most certain first.
+
+    Wilcoxon's test with Holm's correction over all pairs that share their architectures, and the bootstrap
+    interval over architectures and seeds must leave out 0.
+    """
+    pairs = [(a, b) for a, b in combinations(methods, 2) if methods[a].shape[1] == methods[b].shape[1]]
+    p_values = [_paired(methods[a].mean(axis=0), methods[b].mean(axis=0))[-1] for a, b in pairs]
+    found = []
+    for (a, b), p in sorted(zip(pairs, holm(p_values), strict=True), key=lambda item: item[1]):
+        if p < 1 - CONFIDENCE:
+            low, high = bootstrap_interval(methods[a], methods[b])
+            if not low <= 0 <= high:
+                found.append((a, b) if low > 0 else (b, a))
+    return found
+
+
 def _paired(a: Array, b: Array) -> tuple[int, int, int, float, float]:
     """Wins, ties, losses, rank-biserial effect and Wilcoxon's p-value of paired values."""
     difference = np.round(
@@ -188,7 +208,32 @@ def critical_difference(methods: Mapping[str, Array]) -> CriticalDifference:
     )
     order = np.argsort(ranks, kind="stable")
     ranked = tuple((names[i], float(ranks[i])) for i in order)
-    return CriticalDifference(ranked, n, p, float(difference), _groups([r for _, r in ranked], difference))
+    groups = _groups([r for _, r in ranked], difference if p < 1 - CONFIDENCE else math.inf)
+    return CriticalDifference(ranked, n, p, float(difference), groups)
+
+
+def critical_differences(scores: Mapping[str, Mapping[str, Array]]) -> dict[str, CriticalDifference]:
+    """Ranks by split of methods {name: {split: [seeds, architectures]}}, seeds averaged.
+
+    Splits with fewer than three methods, or on which methods differ in architectures, are left out.
+    """
+    found = {}
+    for split in split_order({split for by_split in scores.values() for split in by_split}):
+        means = {name: arrays[split].mean(axis=0) for name, arrays in scores.items() if split in arrays}
+        if len(means) > 2 and len({len(values) for values in means.values()}) == 1:
+            found[split] = critical_difference(means)
+    return found
+
+
+def letters(result: CriticalDifference) -> dict[str, str]:
+    """Compact letters: two methods share one when they do not differ, for example {"a": "a", "b": "ab"}."""
+    covered = {place for first, last in result.groups for place in range(first, last + 1)}
+    alone = [(place, place) for place in range(len(result.ranks)) if place not in covered]
+    shared: dict[str, str] = {name: "" for name, _ in result.ranks}
+    for letter, (first, last) in zip(ascii_letters, sorted([*result.groups, *alone]), strict=False):
+        for name, _ in result.ranks[first : last + 1]:
+            shared[name] += letter
+    return shared
 
 
 def _groups(ranks: Sequence[float], difference: float) -> tuple[tuple[int, int], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.aggregate import method_name
+from deepnets_bench.leaderboard.reproduction import TOLERANCE, reproductions
 from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, check_rows, read_scores
 
 Numbered = Sequence[tuple[int, ResultRow]]
@@ -17,7 +19,10 @@ Numbered = Sequence[tuple[int, ResultRow]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a track version demands of its rows: seeds, and the number of architectures of every split."""
+    """What a track version demands of its rows: seeds, and the number of architectures of every split.
+
+    A seed that is not demanded must have all splits too once it has one; without `seeds`, that is all.
+    """
 
     track: str
     version: int
@@ -31,12 +36,18 @@ def validate(path: Path, protocol: Protocol | None = None) -> list[str]:
     Without a protocol, seeds, splits and counts are not checked. Raises BadInput when there is no such file,
     CorruptFile when it is not a results file at all.
     """
-    rows, faults = check_rows(path)
+    with warnings.catch_warnings(record=True) as torn:
+        warnings.simplefilter("always")
+        rows, faults = check_rows(path)
+    if torn:  # readers get along without the line, but a submission is whole
+        number = len(path.read_bytes().splitlines())
+        faults.append(f"row {number}: the line is cut off; a run died while writing, or a copy is incomplete")
     if not rows and not faults:
         return ["the file holds no rows"]
     faults += _repeats(rows)
     faults += _datasets(rows)
     faults += _scores(rows, path.parent / "scores")
+    faults += _reproductions(rows)
     if protocol:
         faults += _protocol(rows, protocol)
         faults += _completeness(rows, protocol)
@@ -99,6 +110,22 @@ def _scores(rows: Numbered, folder: Path) -> Iterator[str]:
                 yield f"row {number}, column {column}: {stated} is stated, {recomputed} follows from {name}"
 
 
+def _reproductions(rows: Numbered) -> Iterator[str]:
+    """A row that claims to reproduce another one needs that one, and about its accuracy."""
+    everything = [row for _, row in rows]
+    for number, row in rows:
+        if not row.reproduced_by:
+            continue
+        pairs = reproductions(everything, [row])
+        if not pairs:
+            yield f"row {number}, column reproduced_by: there is no original row of this configuration"
+        elif abs(pairs[0].difference) > TOLERANCE:
+            yield (
+                f"row {number}, column accuracy_mean: {row.accuracy_mean} is further than {TOLERANCE} from "
+                f"{pairs[0].original.accuracy_mean}, which it claims to reproduce"
+            )
+
+
 def _protocol(rows: Numbered, protocol: Protocol) -> Iterator[str]:
     for number, row in rows:
         if row.track != protocol.track:
@@ -122,10 +149,12 @@ def _completeness(rows: Numbered, protocol: Protocol) -> Iterator[str]:
     """Every method of the current version needs every seed on every split; more seeds are welcome."""
     finished: dict[str, set[tuple[int, str]]] = defaultdict(set)
     for _, row in rows:
+        if row.reproduced_by:
+            continue
         if (row.track, row.track_version, row.comparable) == (protocol.track, protocol.version, True):
             finished[_method(row)] |= {(row.seed, row.split)} if row.status == "ok" else set()
     for method, found in finished.items():
-        for seed in protocol.seeds:
+        for seed in sorted({*protocol.seeds, *(seed for seed, _ in found)}):
             missing = [split for split in protocol.splits if (seed, split) not in found]
             if missing:
                 yield f"{method}, seed {seed}: no finished row of {', '.join(missing)}"

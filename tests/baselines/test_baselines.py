@@ -11,7 +11,11 @@ from deepnets_bench.gnn import catalogue, spec_of
 from deepnets_bench.gnn_check import check, small_batch
 
 SPECS, BROKEN = catalogue()
-REQUIRED = {"mlp", "ghn1", "ghn2", "gcn", "gat", "gin", "graphsage", "dgl:gat", "dgl:gcn"}
+REQUIRED = {
+    "torch": "mlp ghn1 ghn2 ghn3 transformer dagnn",
+    "pyg": "gcn graphsage gin gine gat gatv2 pna gen transformerconv gps gatedgraph edgeconv",
+    "dgl": "dgl:gcn dgl:gat dgl:gatv2 dgl:graphsage dgl:gin dgl:gatedgraph dgl:pna dgl:egat",
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +31,14 @@ def installed(spec):
 
 def test_catalogue():
     assert BROKEN == {}
-    assert {spec.name for spec in SPECS} >= REQUIRED
+    names = {backend: {spec.name for spec in SPECS if spec.backend == backend} for backend in REQUIRED}
+    assert names == {backend: set(wanted.split()) for backend, wanted in REQUIRED.items()}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_contract(spec, batch):
     results = check(installed(spec), 16, batch=batch)
-    assert len(results) == 9
+    assert len(results) == 10
     assert [result for result in results if result.problem] == []
 
 

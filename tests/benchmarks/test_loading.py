@@ -60,19 +60,22 @@ def test_batches_of_prepared_graphs(benchmark: BenchmarkFixture, root: Path) -> 
 
 
 @pytest.mark.benchmark(timer=time.perf_counter)
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_workers(benchmark: BenchmarkFixture, root: Path, workers: int) -> None:
-    """Wall time of a pass over all graphs in batches of 8, the workers already started."""
+    """Wall time of a pass over the first graphs in batches of 8, the workers already started.
+
+    On a machine with other work this says little: wall time then measures the others.
+    """
     loader = DataLoader(
-        DeepNets1M(root, "train"),
+        DeepNets1M(root, "train")[:GRAPHS],
         batch_size=8,
         num_workers=workers,
         collate_fn=DeepNets1M.collate,
-        persistent_workers=workers > 0,
+        persistent_workers=True,
     )
-    graphs = benchmark.pedantic(lambda: sum(b.num_graphs for b in loader), warmup_rounds=1, rounds=3)
+    graphs = benchmark.pedantic(lambda: sum(b.num_graphs for b in loader), warmup_rounds=1, rounds=2)
     benchmark.extra_info["graphs_per_second"] = graphs / benchmark.stats["min"]
-    assert graphs == 4 * GRAPHS
+    assert graphs == GRAPHS
 
 
 def test_opening(benchmark: BenchmarkFixture, root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -46,16 +47,33 @@ def test_fifty_kills_do_not_change_a_byte(tmp_path: Path) -> None:
         str(root),
     ]
     chance = random.Random(0)
+    found = []  # shards that were there after each kill
     for kill in range(50):
+        # The moment is set by progress: by the clock, a busy machine would see kills of imports only. One in
+        # five comes at any time from the start on.
+        wanted = shards(root) + chance.randint(0, 5)
         process = subprocess.Popen([*COMMAND, *options], start_new_session=True)
-        time.sleep(chance.uniform(0.5, 6))
-        os.killpg(process.pid, signal.SIGKILL)
+        if kill % 5:
+            while shards(root) < wanted and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, 0.1))
+        else:
+            time.sleep(chance.uniform(0, 3))
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        found.append(shards(root))
         if kill % 7 == 6:  # begin again, so that kills meet all stages
             for path in root.rglob("*.h5"):
                 path.unlink()
     subprocess.run([*COMMAND, *options], check=True)
     assert contents(root) == contents(tmp_path / "undisturbed")
+    print(f"\nshards of 30 after each of 50 kills: {found}")
+    assert sum(0 < n < 30 for n in found) >= 25  # kills met work under way, not only starts and ends
+
+
+def shards(root: Path) -> int:
+    return len(list(root.rglob("*.h5")))
 
 
 def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -80,14 +98,17 @@ def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_killed_dask_worker_costs_only_its_shard(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    arguments = {"num": 10_000, "shard_size": 250}
+    arguments = {"num": 200_000, "shard_size": 5_000}
     there = tmp_path / "there"
     before: dict[Path, int] = {}  # when the shards that were there at the kill were written
+    taken = 0  # shards whose results had arrived by then
     generate("train", tmp_path / "here", **arguments)
 
     def kill_once(done: int, total: int) -> None:
+        nonlocal taken
         if done < total // 2 or before:
             return
+        taken = done // arguments["shard_size"]
         before.update({path: path.stat().st_mtime_ns for path in there.rglob("*.h5")})
         os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
 
@@ -100,4 +121,8 @@ def test_a_killed_dask_worker_costs_only_its_shard(tmp_path: Path) -> None:
     assert contents(there) == contents(tmp_path / "here")
     assert len(before) >= 20
     again = sum(path.stat().st_mtime_ns != written for path, written in before.items())
-    assert again <= 3  # those whose results were still on their way
+    print(f"\n{len(before)} shards at the kill, {taken} results taken, {again} made again")
+    # A shard whose result `generate` has taken is finished for good, once the scheduler hears of it: that of
+    # the last result may still be on its way there. The others that were on disk had results on their way
+    # here; Dask makes those again that the dead worker alone held.
+    assert again <= len(before) - taken + 1

@@ -186,12 +186,35 @@ def test_autocast_does_not_lower_the_precision_of_the_states() -> None:
     torch.testing.assert_close(gnn(lowered, batch), gnn(lowered.float(), batch), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("edge", [(2, 0), (1, 1), (0, 3)])
-def test_edges_that_do_not_lead_upwards_are_refused(edge: tuple[int, int]) -> None:
+@implementations
+@pytest.mark.parametrize("edge", [(2, 0), (1, 1), (0, 3), (-1, 2)])
+def test_edges_that_do_not_lead_upwards_are_refused(run: Sweeps, edge: tuple[int, int]) -> None:
     batch = oracle.make_batch([(3, CHAIN)])
     batch.edge_index = torch.cat([batch.edge_index, torch.tensor(edge)[:, None]], 1)
     with pytest.raises(BadInput, match="edge"):
-        GatedGNN(8)(torch.randn(3, 8), batch)
+        run(GatedGNN(8), torch.randn(3, 8), batch)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@with_virtual_edges
+def test_on_a_gpu_equals_the_oracle_and_repeats_bit_for_bit(virtual_edges: bool) -> None:
+    torch.manual_seed(0)
+    gnn, batch = GatedGNN(32, virtual_edges), batch_of(60, 1, 90)
+    x = torch.randn(len(batch.batch), 32)
+    expected = output_and_gradients(oracle.gated, gnn, x, batch)
+    on_gpu = SimpleNamespace(**{key: value.cuda() for key, value in vars(batch).items()})
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = (
+            output_and_gradients(GatedGNN.forward, gnn.cuda(), x.cuda(), on_gpu) for _ in range(2)
+        )
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    for actual, wanted in zip(first, expected, strict=True):
+        tolerance = 1e-5 * max(1.0, float(wanted.abs().max()))
+        torch.testing.assert_close(actual.cpu(), wanted, rtol=1e-5, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

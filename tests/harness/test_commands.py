@@ -65,6 +65,7 @@ def folder(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "tiny v1" in done.stdout
     assert "mlp" in done.stdout
+    assert "mlp sees none: no edges" in done.stderr
     assert "1 ok, 0 failed, 0 skipped" in done.stderr
     return path
 
@@ -103,6 +104,11 @@ def test_eval_prints_the_accuracies_of_the_rows(folder):
         (["run", "--gnn", "gat", "--seeds", "0,x"], "Seeds are whole numbers"),
         (["run", "--gnn", "gat", "--out", "tiny.toml/x"], "cannot be made"),
         (["run", "--gnn", ","], "Give at least one GNN"),
+        (["run", "--gnn", "gat", "--log", "wandb"], "Unknown log 'wandb'. Choices: tensorboard."),
+        (
+            ["run", "--gnn", "gat", "--jobs", "2", "--scheduler", "tcp://a:1"],
+            "--jobs or --scheduler, not both",
+        ),
         (["eval", "none.safetensors"], "There is no checkpoint"),
         (["track", "show", "digit"], "Did you mean 'digits'?"),
     ],

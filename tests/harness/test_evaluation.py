@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from deepnets_bench.errors import BadInput
 from deepnets_bench.harness import evaluation as module
+from deepnets_bench.harness.data import StoredNetwork
 from deepnets_bench.harness.evaluation import evaluate
 from deepnets_bench.harness.images import LabelledImages, digits
 from deepnets_bench.harness.jobs import build_ghn
@@ -44,12 +46,86 @@ def test_a_network_that_fails_is_reported_and_the_others_are_evaluated(ghn, arch
 
     def failing(*args, **kwargs):
         if next(calls) == 1:
-            raise torch.OutOfMemoryError("no memory\nfor this")
+            raise RuntimeError("no such kernel\nfor this")
         return execute(*args, **kwargs)
 
     monkeypatch.setattr(module, "execute", failing)
     data = digits(16).test.head(16)
     result = evaluate(ghn, architectures["test"], data, **SIZES, virtual_edges=50, batch_size=16)
     assert sorted(result.accuracies) == [0, 2]
-    assert result.failures == {1: "OutOfMemoryError: no memory"}
+    assert result.failures == {1: "RuntimeError: no such kernel"}
+    assert result.reason == "architecture 1: RuntimeError: no such kernel"
     assert result.mean == pytest.approx((result.accuracies[0] + result.accuracies[2]) / 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+    ],
+)
+def test_a_network_that_runs_out_of_memory_gets_smaller_batches_and_the_row_says_so(
+    ghn, architectures, monkeypatch, error
+):
+    execute = module.execute
+
+    def limited(steps, images, *args, **kwargs):
+        if len(images) > 8:
+            raise error
+        return execute(steps, images, *args, **kwargs)
+
+    data = digits(16).test.head(24)
+    small = evaluate(ghn, architectures["test"][:2], data, **SIZES, virtual_edges=50, batch_size=8)
+    monkeypatch.setattr(module, "execute", limited)
+    result = evaluate(ghn, architectures["test"][:2], data, **SIZES, virtual_edges=50, batch_size=32)
+    assert result.accuracies == small.accuracies
+    assert result.batch_sizes == {0: 8, 1: 8}
+    assert not result.failures
+    assert not small.reason
+    assert result.reason == (
+        "2 architectures ran out of memory and were evaluated with smaller batches, which changes accuracies "
+        "(the first one, 0, with 8 images)"
+    )
+
+
+def test_a_network_that_fits_in_no_batch_has_failed(ghn, architectures, monkeypatch):
+    sizes = []
+
+    def never(steps, images, *args, **kwargs):
+        sizes.append(len(images))
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(module, "execute", never)
+    data = digits(16).test.head(20)
+    result = evaluate(ghn, architectures["test"][:1], data, **SIZES, virtual_edges=50, batch_size=16)
+    assert sizes == [16, 8, 4, 2]
+    assert result.failures == {0: "OutOfMemoryError: no memory"}
+
+
+def test_top_k_counts_labels_among_the_highest(ghn, architectures, monkeypatch):
+    logits = torch.tensor([[4.0, 3, 2, 1], [4, 3, 2, 1], [4, 3, 2, 1], [float("nan"), 3, 2, 1]])
+    monkeypatch.setattr(module, "execute", lambda *args, **kwargs: logits)
+    data = LabelledImages(torch.zeros(4, 3, 16, 16), torch.tensor([0, 1, 2, 1]))
+    for top_k, accuracy in ((1, 0.25), (2, 0.5), (3, 0.75)):
+        result = evaluate(
+            ghn, architectures["test"][:1], data, **SIZES, virtual_edges=50, batch_size=4, top_k=top_k
+        )
+        assert result.accuracies == {0: accuracy}
+    with pytest.raises(BadInput, match="Every prediction would be right: top_k is 10 for 10 classes"):
+        evaluate(ghn, [], data, **SIZES, virtual_edges=50, batch_size=4, top_k=10)
+
+
+def test_stored_networks_are_evaluated_at_their_own_width(ghn, architectures, monkeypatch):
+    data = digits(16).test.head(16)
+    arch = architectures["test"][0]
+    common = {"fc_dim": 16, "num_classes": 10, "virtual_edges": 50, "batch_size": 16}
+    stored = evaluate(ghn, [StoredNetwork(arch, (24, 8))], data, width="stored", **common)
+    assert stored.accuracies == evaluate(ghn, [arch], data, width=24, **common).accuracies
+    assert StoredNetwork(arch, (24, 8)).width(224) == 8
+    with pytest.raises(BadInput, match="has no width of its own"):
+        evaluate(ghn, [arch], data, width="stored", **common)

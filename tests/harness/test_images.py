@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from deepnets_bench.harness.images import LabelledImages, digits, digits_partition, training_batch
+from deepnets_bench.harness.images import LabelledImages, digits, stratified_partition, training_batch
 
 
 def test_digits_partition_is_fixed_stratified_and_complete():
     from sklearn.datasets import load_digits
 
     labels = load_digits().target
-    rows = digits_partition(labels)
+    rows = stratified_partition(labels)
     assert sorted(np.concatenate(list(rows.values()))) == list(range(1797))
     assert {name: len(index) for name, index in rows.items()} == {"train": 1079, "val": 359, "test": 359}
     # The first rows are part of the protocol of every digits track: they must never change.

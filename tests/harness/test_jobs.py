@@ -95,25 +95,62 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
     track = tiny_track(training={"steps": 2, "warmup_steps": 0})
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "import torch\n"
-        "class MyGNN(torch.nn.Module):\n"
+        "import os, signal, torch\n"
+        "class Narrow(torch.nn.Module):\n"
+        "    edges = 'forward'\n"
         "    def __init__(self, dim):\n"
         "        super().__init__()\n"
         "    def forward(self, x, batch):\n"
         "        return x[:, :-1]\n"
+        "class Dies(Narrow):\n"
+        "    def forward(self, x, batch):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     dataset = prepare_dataset(track, data)
-    jobs = [Job(track, f"{mine}:MyGNN", 0), Job(track, "mlp", 0)]
+    jobs = [Job(track, f"{mine}:Narrow", 0), Job(track, f"{mine}:Dies", 0), Job(track, "mlp", 0)]
     view = Silent()
-    outcomes = run_jobs(jobs, dataset, tmp_path, device="cpu", resume=False, workers=1, view=view)
-    assert [outcome.status for outcome in outcomes] == ["failed", "ok"]
+    outcomes = run_jobs(
+        jobs, dataset, tmp_path, device="cpu", resume=False, workers=1, view=view, tensorboard=True
+    )
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]
     assert outcomes == view.outcomes
     assert "must return node states of shape" in outcomes[0].reason
     assert "Traceback" in outcomes[0].log.read_text()
+    assert outcomes[1].reason == "its process was ended by SIGKILL, perhaps for want of memory"
     assert view.phases[-1] == "wide"
-    statuses = [(row.gnn, row.status) for row in read_rows(tmp_path / RESULTS)]
-    assert statuses == [(f"{mine}:MyGNN", "failed")] * 3 + [("mlp", "ok")] * 3
-    assert unfinished(jobs, dataset, tmp_path) == jobs[:1]
+    rows = read_rows(tmp_path / RESULTS)
+    statuses = [(row.gnn, row.edges, row.status) for row in rows[::3]]
+    assert statuses == [
+        (f"{mine}:Narrow", "forward", "failed"),
+        (f"{mine}:Dies", "forward", "failed"),
+        ("mlp", "none", "ok"),
+    ]
+    assert len(rows) == 9
+    assert unfinished(jobs, dataset, tmp_path) == jobs[:2]
+    assert len(list(tmp_path.glob("runs/mlp-*/tensorboard/events.out.tfevents.*"))) == 1
+
+
+def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no_row(data, tmp_path):
+    track = tiny_track(training={"steps": 100_000, "checkpoint_interval": 100_000})
+
+    class Interrupting(Silent):
+        def update(self, job, progress):
+            super().update(job, progress)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(
+            [Job(track, "mlp", 0), Job(track, "mlp", 1)],
+            prepare_dataset(track, data),
+            tmp_path,
+            device="cpu",
+            resume=False,
+            workers=1,
+            view=Interrupting(),
+        )
+    assert len(list(tmp_path.glob("runs/mlp-seed0-*/checkpoint-*.ckpt"))) == 1
+    assert not list(tmp_path.glob("runs/mlp-seed1-*/checkpoint-*.ckpt"))  # it never began
+    assert not (tmp_path / RESULTS).exists()
 
 
 def test_a_job_over_its_time_is_stopped_and_leaves_a_row(data, tmp_path):

@@ -3,7 +3,10 @@
 import pytest
 
 from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.generators import SPLITS
 from deepnets_bench.harness.tracks import load_track, parse_track, track_names, track_text
+from deepnets_bench.harness.training import learning_rate
+from deepnets_bench.widths import PAPER_RULES
 from tests.harness.conftest import TINY, tiny_track
 
 
@@ -12,10 +15,52 @@ def test_packaged_tracks_are_named_after_their_files_and_cover_the_splits(name):
     track = load_track(name)
     assert track.name == name
     assert track.comparable
-    assert track.evaluation.splits["wide"].width_factor == 4
+    wide = track.evaluation.splits["wide"]
+    assert wide.width_factor == (1 if track.evaluation.width == "stored" else 4)
     assert {"val", "test", "wide", "deep", "dense", "bnfree"} <= set(track.evaluation.splits)
-    assert all(split.count >= 50 for split in track.evaluation.splits.values())
+    counts = {split: protocol.count for split, protocol in track.evaluation.splits.items()}
+    assert counts.pop("predefined", 2) == 2
+    assert all(count >= 50 for count in counts.values())
     assert [n for n, split in track.evaluation.splits.items() if split.images == "val"] == ["val"]
+
+
+def test_fingerprints_of_tracks_with_results_stay_what_they_are():
+    # Results are committed under these: a new field must not change them (`tracks._added`).
+    assert load_track("digits").fingerprint() == "895148ff7990d680"
+    assert load_track("digits-full").fingerprint() == "3784e0fdb73add5e"
+
+
+def test_an_added_field_counts_in_the_fingerprint_unless_it_holds_its_default():
+    track = tiny_track()
+    assert tiny_track(evaluation={"top_k": 1}).fingerprint() == track.fingerprint()
+    assert tiny_track(images={"flip": False}).fingerprint() == track.fingerprint()
+    others = [
+        tiny_track(evaluation={"top_k": 2}),
+        tiny_track(images={"flip": True}),
+        tiny_track(ghn={"max_gnn_params": 9}),
+        tiny_track(smoke={"images": 2}),
+    ]
+    assert len({other.fingerprint() for other in [track, *others]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "batch_size"), [("cifar10", 45_000, 64), ("imagenet", 1_231_167, 256)]
+)
+def test_paper_tracks_follow_the_paper(name, images, batch_size):
+    track = load_track(name)
+    epoch = images // batch_size
+    assert track.images.batch_size == batch_size
+    assert track.training.steps == 300 * epoch
+    steps = [0, 200 * epoch - 1, 200 * epoch, 250 * epoch - 1, 250 * epoch, 300 * epoch - 1]
+    rates = [learning_rate(track.training, step) for step in steps]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    assert track.training.max_failures == 300 * (epoch // 50)
+    assert track.training.label_smoothing == (0.1 if name == "imagenet" else 0)
+    assert track.networks.width_rules == PAPER_RULES
+    assert track.networks.max_meta_batch_nodes == 2200
+    paper = {split.name: split.size for split in SPLITS.values() if split.evaluation} | {"predefined": 2}
+    assert {split: protocol.count for split, protocol in track.evaluation.splits.items()} == paper
+    assert track.networks.count == SPLITS["train"].size
 
 
 def test_unknown_tracks_and_keys_name_the_nearest_one():
@@ -35,6 +80,12 @@ def test_unknown_tracks_and_keys_name_the_nearest_one():
         ("training", {"warmup_steps": 6}, "warmup_steps .* must be below"),
         ("images", {"dataset": "mnist"}, "images.dataset: input should be 'digits'"),
         ("images", {"size": 12}, "images.size: input should be"),
+        ("images", {"size": 72, "dataset": "imagefolder", "shift": 0}, "multiple of 32 above 64, not 72"),
+        ("images", {"dataset": "cifar10"}, "images of CIFAR-10 have the size 32, not 16"),
+        ("images", {"dataset": "imagefolder"}, "shift is for digits and cifar10"),
+        ("images", {"crop_area": [0.1, 1.0]}, "are for imagenet and imagefolder"),
+        ("evaluation", {"width": "own"}, "evaluation.width"),
+        ("evaluation", {"width": "stored"}, "'wide' has a width_factor, but"),
         ("evaluation", {"splits": {}}, "evaluation.splits: .*at least 1"),
         (
             "networks",

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from deepnets_bench.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.harness.checkpoint import checkpoints
+from deepnets_bench.harness.curve import CURVE_COLUMNS
 from deepnets_bench.harness.images import digits, training_batch
 from deepnets_bench.harness.jobs import build_ghn
-from deepnets_bench.harness.training import CURVE_COLUMNS, Trainer, learning_rate
+from deepnets_bench.harness.schedule import learning_rate
+from deepnets_bench.harness.training import Trainer
 from tests.harness.conftest import tiny_track
 
 
@@ -138,10 +140,10 @@ def test_networks_that_fail_are_counted_and_beyond_the_limit_the_run_fails(tiny,
 
     execute, calls = module.execute, iter(range(1000))
 
-    def failing(steps, images, params, training):
+    def failing(steps, images, params, training, fast):
         if next(calls) in (0, 3):
             raise RuntimeError("out of memory\nand a long explanation")
-        return execute(steps, images, params, training) * (math.nan if failing.nan else 1)
+        return execute(steps, images, params, training, fast) * (math.nan if failing.nan else 1)
 
     failing.nan = False
     monkeypatch.setattr(module, "execute", failing)
@@ -155,6 +157,7 @@ def test_networks_that_fail_are_counted_and_beyond_the_limit_the_run_fails(tiny,
         RunFailed, match="step 1: more than 2 networks failed, the last one because the loss is nan"
     ):
         trainer.run()
+    assert trainer.state.failures == 4
 
 
 def test_best_val_keeps_the_weights_of_the_best_validation(architectures, monkeypatch):
@@ -175,6 +178,66 @@ def test_best_val_keeps_the_weights_of_the_best_validation(architectures, monkey
     assert torch.equal(weights(trainer), at_best[0])
 
 
+def test_the_penalty_adds_the_mean_norm_of_predicted_parameters_to_the_loss(architectures):
+    gradients, losses = {}, {}
+    for penalty in (0.0, 0.5):
+        track = tiny_track(training={"clip_grad_norm": 1e9, "predicted_norm_penalty": penalty})
+        trainer = make_trainer(track, architectures)
+        draws = next(trainer.sampler.from_step(0))
+        losses[penalty], _, _ = trainer._step(0, draws, lr=0.0)
+        gradients[penalty] = [
+            torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trainer.ghn.parameters()
+        ]
+    trainer.optimiser.zero_grad()
+    predicted = trainer.ghn(trainer._graph_batch([trainer._build(draw)[0] for draw in draws]))
+    norms = [p.square().sum().sqrt() for params in predicted for p in params.values()]
+    (0.5 * sum(norms) / 2).backward()
+    assert losses[0.0] == losses[0.5]  # the curve shows the cross-entropy
+    for without, with_penalty, weight in zip(
+        gradients[0.0], gradients[0.5], trainer.ghn.parameters(), strict=True
+    ):
+        expected = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        torch.testing.assert_close(with_penalty - without, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        MemoryError(),
+    ],
+    ids=["cuda", "cpu", "python"],
+)
+@pytest.mark.parametrize("where", ["network", "forward", "backward"])
+def test_want_of_memory_is_skipped_and_counted(tiny, architectures, monkeypatch, error, where):
+    trainer = make_trainer(tiny, architectures)
+    before = weights(trainer)
+
+    def fail(*_):
+        raise error
+
+    if where == "network":
+        monkeypatch.setattr(trainer, "_run_network", fail)
+    elif where == "forward":
+        trainer.ghn.register_forward_hook(fail)
+    else:
+        trainer.ghn.decoder_1d.register_full_backward_hook(fail)
+    loss, _, n_ran = trainer._step(0, next(trainer.sampler.from_step(0)), lr=0.1)
+    assert math.isnan(loss)
+    assert n_ran == 0
+    assert trainer.state.failures == (2 if where == "network" else 1)
+    assert trainer.state.last_failure == (str(error) or "MemoryError")
+    assert torch.equal(weights(trainer), before)
+
+
+def test_other_errors_of_the_hypernetwork_end_the_training(tiny, architectures):
+    trainer = make_trainer(tiny, architectures)
+    trainer.ghn.register_forward_hook(lambda *_: [][0])
+    with pytest.raises(IndexError):
+        trainer.run()
+
+
 def test_learning_rate_schedules_by_hand(tiny):
     cosine = tiny.training.model_copy(update={"lr": 1.0, "steps": 10, "warmup_steps": 2})
     assert [learning_rate(cosine, step) for step in (0, 1, 2, 6)] == pytest.approx([0.5, 1.0, 1.0, 0.5])
@@ -182,3 +245,22 @@ def test_learning_rate_schedules_by_hand(tiny):
     assert [learning_rate(steps, step) for step in (4, 5, 7, 8)] == pytest.approx([1, 0.1, 0.1, 0.01])
     constant = cosine.model_copy(update={"schedule": "constant"})
     assert learning_rate(constant, 9) == 1.0
+    # GHN-3: three epochs of warm-up from 1e-5, of which the last is just past the top of the cosine.
+    epochs = cosine.model_copy(update={"steps": 14, "warmup_steps": 6, "epoch_steps": 2})
+    assert [learning_rate(epochs, step) for step in (0, 1, 2, 3)] == pytest.approx(
+        [1e-5, 1e-5, 0.500005, 0.500005]
+    )
+    past = 0.5 * (1 + math.cos(math.pi / 4))
+    assert [learning_rate(epochs, step) for step in (4, 5, 6, 10)] == pytest.approx([past, past, 1.0, 0.5])
+
+
+def test_a_schedule_by_epochs_needs_whole_epochs():
+    ghn3 = {"steps": 20, "warmup_steps": 4, "epoch_steps": 2}
+    assert tiny_track(training=ghn3).as_smoke().training.epoch_steps is None
+    for change, reason in (
+        ({"steps": 21}, "must be multiples of epoch_steps"),
+        ({"warmup_steps": 2}, "0 or at least two epochs"),
+        ({"schedule": "constant"}, "is for the cosine schedule"),
+    ):
+        with pytest.raises(BadInput, match=reason):
+            tiny_track(training=ghn3 | change)

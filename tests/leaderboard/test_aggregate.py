@@ -179,7 +179,7 @@ def test_known_splits_come_first() -> None:
 def test_metric_headers_and_text() -> None:
     assert METRICS["accuracy"].header == "accuracy (%) ↑"
     assert METRICS["train_seconds"].header == "training (s) ↓"
-    assert METRICS["ghn_params"].header == "GHN parameters (M)"
+    assert METRICS["ghn_params"].header == "GHN parameters (k)"
     assert METRICS["accuracy"].text(0.4512, 0.0088) == "45.1 ± 0.9"
     assert METRICS["gap"].text(0.031) == "+3.1"
     assert METRICS["accuracy"].text(None) == "–"

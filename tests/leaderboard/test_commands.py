@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from deepnets_bench.commands import leaderboard as command
 from deepnets_bench.errors import BadInput, CorruptFile, UnknownName
 from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, write_scores
+from deepnets_bench.leaderboard.summary import END, START
 
 from .conftest import make_row
 
@@ -89,9 +90,8 @@ def test_latex_compiles(results: Path, tmp_path: Path) -> None:
     assert table.count(r"\begin{tabular}") == table.count(r"\end{tabular}") == 3
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed; the structure was checked")
-    document = (
-        r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{leaderboard}\end{document}"
-    )
+    packages = r"\usepackage{booktabs,graphicx}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{leaderboard}}\end{{document}}"
     (tmp_path / "main.tex").write_text(document)
     run = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
@@ -101,6 +101,7 @@ def test_latex_compiles(results: Path, tmp_path: Path) -> None:
         timeout=120,
     )
     assert run.returncode == 0, run.stdout[-1500:]
+    assert "Overfull" not in run.stdout, "no table is wider than the text"
 
 
 def test_published_figures_stand_beside_the_cifar10_track(tmp_path: Path) -> None:
@@ -110,6 +111,13 @@ def test_published_figures_stand_beside_the_cifar10_track(tmp_path: Path) -> Non
     assert "GHN-2" not in measured
     assert "| GHN-2 | 67.52 ± 0.40 |" in published
     assert "not measured by this package" in published
+
+
+def test_published_figures_are_shown_before_anything_is_measured(tmp_path: Path) -> None:
+    result = invoke("show", "--track", "cifar10", "--results", tmp_path / "none.csv")
+    assert "GHN-2" in result.output
+    assert "not measured by this package" in result.output
+    assert isinstance(result.exception, BadInput)
 
 
 def test_validate(results: Path) -> None:
@@ -127,6 +135,43 @@ def test_validate_checks_a_shipped_track(results: Path) -> None:
     result = invoke("validate", results)
     assert "row 2, column n_split: 8, but the track evaluates" in result.output
     assert "a, seed 2: no finished row of" in result.output
+
+
+def test_validate_permits_missing_seeds_when_told(results: Path) -> None:
+    results.write_text(results.read_text().replace("mine,1,", "digits,1,"))
+    result = invoke("validate", results, "--unfinished")
+    assert "seed 2" not in result.output
+    assert "a, seed 1: no finished row of val" in result.output, "a seed that is there must be whole"
+
+
+def test_reproduce(results: Path, tmp_path: Path) -> None:
+    again = tmp_path / "mine" / "results.csv"
+    shutil.copytree(results.parent, again.parent)
+    again.write_text(again.read_text().replace("2026-11-23T10", "2026-12-01T12"))
+    result = invoke("reproduce", again, "--by", "Ada", "--track", "mine", "--results", results)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[2].split() == ["a", "0", "test", "37.0", "37.0", "+0.0"]
+    assert "a difference of at most 3.0 percentage points" in result.output
+    shown = invoke("show", "--track", "mine", "--results", results).output
+    assert "a (reproduced 2/2)" in shown
+    assert "a seed 0, 1: reproduced by Ada on a machine not named, 2026-12-01; " in shown
+
+
+def test_summary(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        shutil.copytree(results.parent, Path("leaderboards") / name)
+        path = Path("leaderboards") / name / "results.csv"
+        path.write_text(path.read_text().replace("mine,1,", f"{name},1,"))
+    result = invoke("summary", "one", "two")
+    assert result.exit_code == 0, repr(result.exception)
+    lines = result.output.splitlines()
+    assert lines[0] == "one v1 beside two v1"
+    assert lines[2].split()[:2] == ["b", "1.00"]
+    Path("page.md").write_text(f"{START}\n{END}\n")
+    assert invoke("summary", "one", "two", "--into", "page.md").exit_code == 0
+    assert "### one v1 beside two v1" in Path("page.md").read_text()
 
 
 def test_html(results: Path) -> None:

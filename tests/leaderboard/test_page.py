@@ -100,6 +100,7 @@ def test_every_view_has_every_method(board: Board, tmp_path: Path) -> None:
     for view in found:
         assert len(view.rows) == 4
         assert all(len(row) == len(view.headers) for row in view.rows), view.key
+    assert [row[0].text for row in found[2].rows] == [HOSTILE, "gin", "mlp", "gat"], "best on the split first"
     gin = next(row for row in found[2].rows if row[0].text == "gin")
     assert gin[2].text == "32.6 ± 0.1"
     assert gin[4].text == "-10.0 ± 0.0"
@@ -186,9 +187,28 @@ def test_a_reader_can_use_the_page(browser: Browser) -> None:
     assert browser.run("return document.querySelectorAll('#pareto circle').length") == 4
     assert browser.run("return document.querySelectorAll('#curves polyline').length") == 4
     assert browser.run("return document.querySelectorAll('#pairs circle').length") == 6
-    assert browser.run("return document.querySelectorAll('#ranks circle').length") == 4
+    assert browser.run("return document.querySelectorAll('#ranks tspan').length") == 4
+    overlaps = browser.run(
+        """const boxes = [...document.querySelectorAll('#pareto circle ~ text')].map(t => t.getBBox());
+        return [boxes.length, boxes.filter((a, i) => boxes.some((b, j) => j > i && a.x < b.x + b.width &&
+          b.x < a.x + a.width && a.y + 3 < b.y + b.height && b.y + 3 < a.y + a.height)).length]"""
+    )
+    assert overlaps == [4, 0], "four names, none over another"
+    saved = browser.run(
+        """const text = svgFile(document.getElementById('ranks'));
+        const file = new DOMParser().parseFromString(text, 'image/svg+xml');
+        return [file.querySelector('parsererror') === null, text.includes('var('),
+          document.querySelectorAll('.save').length]"""
+    )
+    assert saved == [True, False, 4], "a chart can be saved, with its colours in it"
     browser.run(
         "const s = document.getElementById('split'); s.value = 'wide'; s.dispatchEvent(new Event('change'))"
+    )
+    browser.run(
+        "const v = document.getElementById('view'); v.value = 'test'; v.dispatchEvent(new Event('change'))"
+    )
+    assert browser.run("return document.getElementById('split').value") == "test", (
+        "the charts follow the table"
     )
     assert "A wins 6, ties 0, loses 0" in browser.run("return document.getElementById('verdict').textContent")
     background = "return getComputedStyle(document.body).backgroundColor"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,10 @@ from deepnets_bench.leaderboard.aggregate import boards
 from deepnets_bench.leaderboard.report import (
     Table,
     cost_table,
+    escape_latex,
     print_table,
+    provenance,
+    rank_table,
     ranking_table,
     to_latex,
     to_markdown,
@@ -49,14 +53,41 @@ def test_a_score_with_a_missing_seed_is_marked(rows: list[ResultRow]) -> None:
 
 
 def test_a_reproduced_method_says_so() -> None:
-    rows = [make_row(reproduced_by="CI"), make_row(gnn="b")]
-    assert [row[0] for row in ranking_table(boards(rows)[0]).rows] == ["b", "gat (reproduced)"]
+    rows = [make_row(seed=0), make_row(seed=1, config_hash="c1"), make_row(gnn="b", config_hash="c2")]
+    again = make_row(
+        seed=0, accuracy_mean=0.505, reproduced_by="Ada", device="a laptop", utc_time="2026-12-01T00:00:00Z"
+    )
+    table = ranking_table(boards([*rows, again])[0])
+    assert [row[0] for row in table.rows] == ["b", "gat (reproduced 1/2)"]
+    assert table.rows[1][3] == "50.0 ± 0.0", "a reproduction is not averaged with the original"
+    assert table.notes[1] == (
+        "gat seed 0: reproduced by Ada on a laptop, 2026-12-01; largest difference of a mean +0.5 pp."
+    )
 
 
 def test_cost_cells(rows: list[ResultRow]) -> None:
     table = cost_table(boards(rows)[0])
-    assert table.headers[1] == "GHN parameters (M)"
-    assert table.rows[0] == ("a", "0.100", "0.004", "1000", "70", "6", "–")
+    assert table.headers[1] == "GHN parameters (k)"
+    assert table.rows[0] == ("a", "100.0", "4.0", "1000", "70", "6", "–")
+
+
+def test_cells_of_the_rank_table(rows: list[ResultRow]) -> None:
+    from deepnets_bench.leaderboard.stats import CriticalDifference
+
+    ranked = CriticalDifference((("b", 1.0), ("a", 2.25), ("c", 2.75)), 9, 0.01, 1.1, ((1, 2),))
+    table = rank_table(boards(rows)[0], {"wide": ranked})
+    assert table.headers == ("GNN", "wide")
+    assert table.rows == (("a", "2.25 b"), ("b", "1.00 a"), ("c", "2.75 b"))
+    assert "critical difference 1.10)" in table.notes[0]
+
+
+def test_the_cost_table_says_where_and_when_it_was_measured() -> None:
+    rows = [make_row(device="AMD EPYC (2 cores)", torch_version="2.15.0"), failed_row(seed=1, device="none")]
+    rows += [make_row(seed=2, device="H200", torch_version="2.15.0", utc_time="2026-11-25T10:00:00Z")]
+    assert provenance(boards(rows)[0]) == (
+        "Machine: AMD EPYC (2 cores), H200. deepnets-bench 0.1.0, torch 2.15.0; 2026-11-23 to 2026-11-25."
+    )
+    assert provenance(boards([failed_row()])[0]).startswith("Machine: not recorded.")
 
 
 def test_plain_text_is_aligned_and_whole(rows: list[ResultRow]) -> None:
@@ -75,6 +106,20 @@ def test_a_terminal_shows_every_cell_and_no_markup() -> None:
     assert "1.0±0.1" in out.getvalue()
 
 
+def test_the_ranking_of_six_splits_fits_in_80_columns() -> None:
+    rows = [
+        make_row(gnn="transformer", split=split, seed=seed, accuracy_mean=0.2 + 0.1 * seed)
+        for split in ("val", "test", "wide", "deep", "dense", "bnfree")
+        for seed in (0, 1)
+    ]
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, no_color=True)
+    print_table(ranking_table(boards(rows)[0]), console)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert lines[2].split() == ["GNN", "seeds", "rank", "↓", "val", "test", "wide", "deep", "dense", "bnfree"]
+    assert lines[3].split() == ["transformer", "2", "1.00", *["25.0±7.1"] * 6]
+
+
 def test_markdown_is_escaped() -> None:
     text = to_markdown(HOSTILE)
     assert text.splitlines()[0] == "## t\\_1"
@@ -82,11 +127,17 @@ def test_markdown_is_escaped() -> None:
 
 
 def test_latex_is_escaped() -> None:
-    row = to_latex(HOSTILE).splitlines()[7]
+    row = to_latex(HOSTILE).splitlines()[9]
     assert row == (
         r"\textless{}b\textgreater{}a|b\textless{}/b\textgreater{} {[}red]50\%\_\#\&\{\}"
         r"\textasciitilde{}\textasciicircum{}\textbackslash{} & 1.0 $\pm$ 0.1 \\"
     )
+
+
+def test_latex_has_minus_signs_and_keeps_hyphens() -> None:
+    assert escape_latex("27.6 (-6.0)") == "27.6 ($-$6.0)"
+    assert escape_latex("A - B [-1.2, +3]") == "A - B {[}$-$1.2, +3]"
+    assert escape_latex("digits-full 2026-11-23") == "digits-full 2026-11-23"
 
 
 @pytest.fixture
@@ -105,7 +156,7 @@ def test_show_prints_the_default_file(
     assert result.exit_code == 0, result.output
     assert "digits v1 · early training" in result.output
     assert "45.0 ± 7.1 (-7.0)" in result.output
-    assert "GHN parameters (M)" in result.output
+    assert "GHN parameters (k)" in result.output
 
 
 def test_show_sorts_and_reads_a_given_file(app: typer.Typer, rows: list[ResultRow], tmp_path: Path) -> None:

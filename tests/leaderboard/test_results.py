@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import multiprocessing
@@ -124,7 +125,7 @@ def _append_job(path: Path, job: int, calls: int) -> None:
 
 
 def test_processes_append_at_once_and_lose_nothing(path: Path) -> None:
-    jobs, calls = 8, 10
+    jobs, calls = 8, 100  # each appends two rows at a time
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_append_job, args=(path, job, calls)) for job in range(jobs)]
     for process in processes:
@@ -199,13 +200,13 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda p: edit(p, "accuracy_mean", "Accuracy"), "column 12 is 'Accuracy', not 'accuracy_mean'"),
-        (lambda p: edit(p, ",utc_time", ""), "it has 32 columns, 33 are needed"),
+        (lambda p: edit(p, "accuracy_mean", "Accuracy"), "column 13 is 'Accuracy', not 'accuracy_mean'"),
+        (lambda p: edit(p, ",utc_time", ""), "it has 33 columns, 34 are needed"),
         (lambda p: edit(p, ",0.125,", ",0.125%,"), "row 3, column accuracy_mean: '0.125%' is refused"),
         (lambda p: edit(p, ",0.125,", ",nan,"), "row 3, column accuracy_mean: 'nan' is refused"),
         (lambda p: edit(p, ",0.125,", ",12.5,"), "row 3, column accuracy_mean: '12.5' is refused"),
         (lambda p: edit(p, ",0.125,", ",,"), "row 3, status 'ok' needs accuracy_mean"),
-        (lambda p: edit(p, ",0.125,", ","), "row 3: 32 columns where 33 are needed"),
+        (lambda p: edit(p, ",0.125,", ","), "row 3: 33 columns where 34 are needed"),
         (lambda p: edit(p, ",0.125,", ",\n0.125,"), "row 3: .* There are 1 more"),
         (lambda p: edit(p, ",0.125,", ',"0.125,'), "row 3: not a line of CSV"),
         (
@@ -241,6 +242,21 @@ def test_appending_to_a_foreign_file_changes_nothing(path: Path) -> None:
     with pytest.raises(CorruptFile, match="column 1 is 'name', not 'track'"):
         append_rows(path, [make_row()])
     assert path.read_text() == "name,score\nmine,0.5\n"
+
+
+def test_a_file_from_before_the_column_edges_is_read_and_gets_it_when_appended_to(path: Path) -> None:
+    append_rows(path, [make_row(gnn_options={"act": "a,b"}), failed_row(split="wide")])
+    earlier = list(csv.reader(path.read_text().splitlines()))
+    place = earlier[0].index("edges")
+    with open(path, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([*row[:place], *row[place + 1 :]] for row in earlier)
+        file.write("digits,1,true,g")  # cut off by a crash
+    with pytest.warns(UserWarning, match="is ignored"):
+        assert read_rows(path) == [make_row(gnn_options={"act": "a,b"}), failed_row(split="wide")]
+    with pytest.warns(UserWarning, match="is removed"):
+        append_rows(path, [make_row(edges="both", seed=1)])
+    assert [(row.seed, row.edges) for row in read_rows(path)] == [(0, ""), (0, ""), (1, "both")]
+    assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
 
 
 def test_windows_line_ends_are_read(path: Path) -> None:
@@ -297,6 +313,14 @@ def test_faulty_scores_name_the_row(tmp_path: Path, line: str) -> None:
     (tmp_path / "s.csv").write_text(f"split,index,accuracy\ntest,1,0.25\n{line}\n")
     with pytest.raises(CorruptFile, match="row 3"):
         read_scores(tmp_path / "s.csv")
+
+
+def test_half_copied_scores_are_refused(tmp_path: Path) -> None:
+    name = write_scores(tmp_path, "job", {"test": {0: 0.125, 1: 0.375}})
+    whole = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(whole[:-2])  # 0.37 is a number too
+    with pytest.raises(CorruptFile, match="row 3: the line is cut off"):
+        read_scores(tmp_path / name)
 
 
 def test_a_row_is_immutable() -> None:

@@ -93,6 +93,45 @@ def test_critical_difference_by_hand() -> None:
     assert result.p_value == pytest.approx(0.00182, abs=1e-5), "chi-square 15 with 3 degrees of freedom"
 
 
+def test_letters_by_hand() -> None:
+    methods = {name: np.full(5, value) for name, value in {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}.items()}
+    assert stats.letters(stats.critical_difference(methods)) == {"b": "a", "c": "ab", "d": "ab", "a": "b"}
+    apart = {name: np.full(99, value) for name, value in {"x": 0.1, "y": 0.2, "z": 0.3}.items()}
+    assert stats.letters(stats.critical_difference(apart)) == {"z": "a", "y": "b", "x": "c"}
+
+
+def test_no_pair_differs_when_friedman_finds_nothing() -> None:
+    # twelve architectures where b leads, ten where a does: chi-square is small, and no pair may be told apart
+    lead = np.array([0.0] * 12 + [1.0] * 10)
+    result = stats.critical_difference({"a": lead, "b": 1 - lead, "c": np.full(22, 0.5)})
+    assert result.p_value > 0.05
+    assert result.groups == ((0, 2),)
+    assert set(stats.letters(result).values()) == {"a"}
+
+
+def test_critical_differences_by_split() -> None:
+    one = np.linspace(0.1, 0.5, 6)[None]
+    scores = {
+        name: {"test": one + shift, "wide": one} for name, shift in (("a", 0.0), ("b", 0.1), ("c", 0.2))
+    }
+    scores["c"]["deep"] = one
+    assert list(stats.critical_differences(scores)) == ["test", "wide"]
+    assert [name for name, _ in stats.critical_differences(scores)["test"].ranks] == ["c", "b", "a"]
+    scores["c"]["test"] = one[:, :3]
+    assert list(stats.critical_differences(scores)) == ["wide"], "other architectures cannot be ranked"
+
+
+def test_significant_pairs_need_both_tests() -> None:
+    level = np.linspace(0.2, 0.4, 30)
+    methods = {
+        "low": np.stack([level, level + 0.001]),
+        "unsteady": np.stack([level - 0.1, level + 0.3]),  # wins every pairing of means, not of seeds
+        "high": np.stack([level + 0.1, level + 0.101]),
+    }
+    assert stats.significant_pairs(methods) == [("high", "low")]
+    assert stats.significant_pairs({"low": methods["low"]}) == []
+
+
 def test_critical_difference_of_equal_methods() -> None:
     result = stats.critical_difference({name: np.full(5, 0.5) for name in "abc"})
     assert result.p_value == 1.0

@@ -85,10 +85,52 @@ def test_a_reproduction_is_not_a_repeat(path: Path) -> None:
     assert validate(path, PROTOCOL) == []
 
 
+def test_a_reproduction_needs_an_original_and_its_accuracy(path: Path) -> None:
+    rows = submission(path, seeds=(0, 1))
+    name = write_scores(path.parent / "scores", "again", {"test": {0: 0.5, 1: 0.25, 2: 1.0}})
+    summary = accuracy_summary({0: 0.5, 1: 0.25, 2: 1.0})
+    far = changed(rows[0], reproduced_by="CI", scores_file=name, **summary)
+    orphan = changed(rows[1], reproduced_by="CI", config_hash="another")
+    append_rows(path, [*rows, far, orphan])
+    assert validate(path, PROTOCOL) == [
+        f"row 6, column accuracy_mean: {far.accuracy_mean} is further than 0.03 from 0.5, which it claims to "
+        "reproduce",
+        "row 7, column reproduced_by: there is no original row of this configuration",
+    ]
+
+
+def test_a_reproduction_does_not_complete_an_entry(path: Path) -> None:
+    rows = submission(path)
+    append_rows(path, [*rows[:3], changed(rows[3], reproduced_by="CI")])
+    assert "gat, seed 1: no finished row of wide" in validate(path, PROTOCOL)
+
+
+def test_a_seed_beyond_the_protocol_must_be_whole(path: Path) -> None:
+    append_rows(path, [*submission(path), *submission(path, seeds=(7,))[:1]])
+    assert validate(path, PROTOCOL) == ["gat, seed 7: no finished row of wide"]
+    unfinished = Protocol("digits", 1, seeds=(), splits=PROTOCOL.splits)
+    assert validate(path, unfinished) == ["gat, seed 7: no finished row of wide"]
+
+
+def test_a_board_in_the_making_may_lack_seeds(path: Path) -> None:
+    append_rows(path, submission(path, seeds=(0,)))
+    assert validate(path, PROTOCOL) == ["gat, seed 1: no finished row of test, wide"]
+    assert validate(path, Protocol("digits", 1, seeds=(), splits=PROTOCOL.splits)) == []
+
+
 def test_rows_of_an_older_version_are_history(path: Path) -> None:
     old = [changed(row, track_version=1) for row in submission(path, seeds=(0,))]
     append_rows(path, old)
     assert validate(path, Protocol("digits", 2, seeds=(0, 1), splits={"test": 9})) == []
+
+
+def test_a_half_copied_file_is_a_fault(path: Path) -> None:
+    append_rows(path, submission(path))
+    path.write_bytes(path.read_bytes()[:-30])
+    assert validate(path, PROTOCOL) == [
+        "row 5: the line is cut off; a run died while writing, or a copy is incomplete",
+        "gat, seed 1: no finished row of wide",
+    ]
 
 
 def test_an_empty_file_is_a_fault(path: Path) -> None:

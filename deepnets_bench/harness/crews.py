@@ -1,0 +1,104 @@
+"""Crews: who runs the jobs of a run, threads of this process or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from deepnets_bench.errors import RunFailed
+from deepnets_bench.harness.isolation import Outcome, Task, run_isolated
+from deepnets_bench.harness.jobs import finished_jobs
+from deepnets_bench.harness.progress import JobProgress
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_EVENT_SECONDS = 1.0  # between two messages of a job to Dask's scheduler, and two looks at whether to stop
+
+Tell = Callable[[str, JobProgress], None]  # config hash of a job, and where it stands
+
+
+@dataclass(frozen=True)
+class Crew:
+    """`submit` starts a task as soon as somebody is free; after `stop` tasks end, their checkpoints saved."""
+
+    submit: Callable[[Task], Future[Outcome]]
+    stop: Callable[[], None]
+
+
+@contextmanager
+def local_crew(workers: int, tell: Tell) -> Iterator[Crew]:
+    """`workers` tasks at a time on this machine."""
+    stop = threading.Event()
+
+    def run(task: Task) -> Outcome:
+        return run_isolated(task, lambda progress: tell(task.config_hash, progress), stop.is_set)
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield Crew(lambda task: pool.submit(run, task), stop.set)
+        finally:
+            stop.set()
+
+
+@contextmanager
+def cluster_crew(client: Client, tell: Tell) -> Iterator[Crew]:
+    """As many tasks at a time as the workers of a Dask cluster have threads.
+
+    Folders of data and results must be on a file system that this process and all workers share.
+    """
+    from distributed import Event
+
+    run = f"deepnets-bench-{uuid.uuid4().hex}"
+    client.subscribe_topic(run, lambda event: tell(event[1][0], JobProgress(*event[1][1:])))
+    executor = client.get_executor(pure=False)
+    try:
+        yield Crew(lambda task: executor.submit(_on_worker, task, run), Event(run, client=client).set)
+    finally:
+        client.unsubscribe_topic(run)
+
+
+def _on_worker(task: Task, run: str) -> Outcome:
+    """A task in a Dask worker. Where Dask starts it again because a worker died, it goes on from there."""
+    from distributed import Event, get_worker
+
+    if not task.folder.is_dir():
+        raise RunFailed(
+            f"Worker {socket.gethostname()} does not see {task.folder}: --out must be on a file system that "
+            "all workers share."
+        )
+    done = finished_jobs(task.out).get(task.config_hash, set())
+    if done.issuperset(task.job.track.evaluation.splits):  # the worker died when all was written
+        return Outcome(task.job, "ok", "", 0.0, task.log)
+    started = task.folder / f".{run}"
+    task = replace(task, resume=task.resume or started.exists())
+    started.touch()
+    worker, event = get_worker(), Event(run)
+    last_told = last_looked = 0.0
+
+    def report(progress: JobProgress) -> None:
+        nonlocal last_told
+        now = time.monotonic()
+        if now - last_told > _EVENT_SECONDS or progress.done == progress.total:
+            last_told = now
+            where = (progress.phase, progress.done, progress.total, progress.text)
+            worker.log_event(run, (task.config_hash, *where))
+
+    def stopped() -> bool:
+        nonlocal last_looked
+        now = time.monotonic()
+        if now - last_looked < _EVENT_SECONDS:
+            return False
+        last_looked = now
+        return bool(event.is_set())
+
+    outcome = run_isolated(task, report, stopped)
+    started.unlink(missing_ok=True)
+    return outcome

@@ -1,0 +1,125 @@
+"""Jobs on a Dask cluster: the same rows as here, failures among them; a dead worker costs little."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepnets_bench.cluster import connected
+from deepnets_bench.errors import BadInput, RunFailed
+from deepnets_bench.harness import crews, runner
+from deepnets_bench.harness.data import prepare_dataset
+from deepnets_bench.harness.isolation import Task
+from deepnets_bench.harness.jobs import RESULTS, Job
+from deepnets_bench.harness.runner import run_jobs
+from deepnets_bench.leaderboard.results import read_rows
+from tests.harness.conftest import tiny_track
+from tests.harness.test_jobs import Silent
+
+distributed = pytest.importorskip("distributed", reason="Dask is an extra")
+
+SCORED = ("gnn", "seed", "split", "status", "n_evaluated", "accuracy_mean", "config_hash", "steps", "edges")
+RAISES = """
+import torch
+class Raises(torch.nn.Module):
+    edges = "none"
+    def __init__(self, dim):
+        super().__init__()
+    def forward(self, x, batch):
+        raise ValueError("no luck")
+"""
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        connected(cluster.scheduler_address) as client,
+    ):
+        yield client
+
+
+def run(jobs: list[Job], data: Path, out: Path, view: Any, **options: Any) -> list[Any]:
+    dataset = prepare_dataset(jobs[0].track, data)
+    options = {"device": "cpu", "resume": False, "view": view} | options
+    return run_jobs(jobs, dataset, out, **options)
+
+
+@pytest.mark.stress
+def test_a_cluster_leaves_the_rows_that_this_machine_does(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the workers are elsewhere: relative paths are ours
+    track = tiny_track(training={"steps": 2, "warmup_steps": 0})
+    Path("mine.py").write_text(RAISES)
+    jobs = [Job(track, "mlp", 1), Job(track, "./mine.py", 0)]
+    data, view = Path("data"), Silent()
+    outcomes = run(jobs, data, Path("there"), view, cluster=client)
+    run(jobs[:1], data, Path("here"), Silent())
+    assert {outcome.job.gnn: outcome.status for outcome in outcomes} == {"mlp": "ok", "./mine.py": "failed"}
+    (failed,) = (outcome for outcome in outcomes if outcome.status == "failed")
+    assert failed.reason == "ValueError: no luck"
+    assert "Traceback" in failed.log.read_text()
+    assert "train" in view.phases
+    there, here = read_rows("there/" + RESULTS), read_rows("here/" + RESULTS)
+    finished = [row.model_dump(include=set(SCORED)) for row in there if row.status == "ok"]
+    assert finished == [row.model_dump(include=set(SCORED)) for row in here]
+    assert [row.reason for row in there if row.status == "failed"] == ["ValueError: no luck"] * 3
+
+
+@pytest.mark.stress
+def test_a_dead_worker_costs_only_the_steps_since_its_last_checkpoint(client, tmp_path):
+    track = tiny_track(training={"steps": 400, "checkpoint_interval": 20})
+    killed: list[int] = []
+
+    class Killing(Silent):
+        def update(self, job: Job, progress: Any) -> None:
+            super().update(job, progress)
+            if progress.phase == "train" and progress.done > 100 and not killed:
+                busy = [address for address, tasks in client.processing().items() if tasks]
+                killed.extend(client.run(os.getpid, workers=busy).values())
+                os.kill(killed[0], signal.SIGKILL)
+
+    (outcome,) = run([Job(track, "mlp", 0)], tmp_path / "data", tmp_path, Killing(), cluster=client)
+    assert (outcome.status, len(killed)) == ("ok", 1)
+    rows = read_rows(tmp_path / RESULTS)
+    assert [row.split for row in rows] == ["val", "test", "wide"]  # and not twice
+    (curve,) = tmp_path.glob("runs/*/curve.csv")
+    steps = [int(line.split(",")[0]) for line in curve.read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps))
+    assert not list(tmp_path.glob("runs/*/.deepnets-bench-*"))
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
+    folder = tmp_path / "elsewhere"
+    task = Task(Job(tiny_track(), "mlp", 0), "c0", tmp_path, tmp_path, folder, tmp_path)
+    with pytest.raises(RunFailed, match=r"does not see .*elsewhere: --out must be on a file system"):
+        crews._on_worker(task, "run")
+
+
+def test_a_scheduler_that_does_not_answer_is_one_sentence(monkeypatch):
+    def refuse(address: str, timeout: str) -> None:
+        raise OSError("Timed out")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    with (
+        pytest.raises(BadInput, match="No Dask scheduler answers at tcp://nowhere:1"),
+        connected("tcp://nowhere:1"),
+    ):
+        pass
+
+
+def test_a_lost_cluster_and_a_dead_worker_are_failed_jobs(tmp_path):
+    task = Task(Job(tiny_track(), "mlp", 0), "c0", tmp_path, tmp_path, tmp_path, tmp_path)
+    lost, dead = Future(), Future()
+    lost.cancel()
+    dead.set_exception(MemoryError())
+    outcomes = [runner._outcome(future, task) for future in (lost, dead)]
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed"]
+    assert [outcome.reason for outcome in outcomes] == [
+        "the Dask cluster that ran it was lost",
+        "MemoryError",
+    ]

@@ -1,0 +1,108 @@
+"""Mixed precision: another protocol, close to float32, with gradients that are scaled as for GHN-3."""
+
+import pytest
+import torch
+
+import deepnets_bench.harness.training as module
+from deepnets_bench.errors import UnknownName
+from deepnets_bench.harness.compute import GROWTH_INTERVAL, MIN_SCALE, Compute
+from deepnets_bench.harness.jobs import Job
+from deepnets_bench.harness.tracks import load_track
+from tests.harness.conftest import tiny_track
+from tests.harness.test_training import make_trainer, weights
+
+
+def test_another_precision_is_another_protocol():
+    track = load_track("digits")
+    half = track.in_precision("bf16")
+    assert track.in_precision("32") == track
+    assert half.fingerprint() != track.fingerprint()
+    assert (track.comparable, half.comparable) == (True, False)
+    assert half.label == "early training, bf16"
+    assert Job(half, "mlp", 0).config_hash("data") != Job(track, "mlp", 0).config_hash("data")
+    assert Job(track, "mlp", 0, devices=2).config_hash("data") == Job(track, "mlp", 0).config_hash("data")
+    with pytest.raises(UnknownName, match="Unknown precision 'bf15'"):
+        track.in_precision("bf15")
+
+
+def first_gradient(track, architectures, gnn):
+    """Of the first step, as one vector."""
+    trainer = make_trainer(track, architectures, gnn)
+    if trainer.compute.scaler:
+        trainer.compute.scaler.update(MIN_SCALE)
+    trainer._step(0, next(trainer.sampler.from_step(0)), lr=0.0)
+    return torch.cat([p.grad.flatten() for p in trainer.ghn.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("gnn", ["ghn2", "gat"])
+@pytest.mark.parametrize(
+    ("precision", "dtype", "tolerance"), [("bf16", torch.bfloat16, 0.3), ("fp16", torch.float16, 0.15)]
+)
+def test_the_gradient_is_close_to_that_of_float32(
+    architectures, monkeypatch, gnn, precision, dtype, tolerance
+):
+    track = tiny_track(training={"clip_grad_norm": 1e9})
+    expected = first_gradient(track, architectures, gnn)
+    execute, dtypes = module.execute, set()
+
+    def watched(*args, **kwargs):
+        logits = execute(*args, **kwargs)
+        dtypes.add(logits.dtype)
+        return logits
+
+    monkeypatch.setattr(module, "execute", watched)
+    found = first_gradient(track.in_precision(precision), architectures, gnn)
+    assert dtypes == {dtype}
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).norm() / expected.norm() < tolerance
+
+
+def test_fp16_lowers_its_scale_to_the_least_one_and_counts_failures_from_there(architectures):
+    track = tiny_track(training={"steps": 12, "warmup_steps": 0, "max_failures": 3}).in_precision("fp16")
+    trainer = make_trainer(track, architectures)
+    scaler = trainer.compute.scaler
+    assert scaler.get_growth_interval() == GROWTH_INTERVAL == 100
+    before = weights(trainer)
+    trainer.ghn.embed.weight.register_hook(lambda gradient: gradient * torch.inf)
+    scales, failures = [], []
+    draws = trainer.sampler.from_step(0)
+    for step in range(8):
+        trainer._step(step, next(draws), lr=0.1)
+        scales.append(scaler.get_scale())
+        failures.append(trainer.state.failures)
+    assert scales == [32768.0, 16384.0, 8192.0, 4096.0, 2048.0, 1024.0, MIN_SCALE, MIN_SCALE]
+    assert failures == [0, 0, 0, 0, 0, 0, 1, 2]
+    assert torch.equal(weights(trainer), before)
+
+
+def test_a_resumed_fp16_training_equals_an_uninterrupted_one(architectures, tmp_path):
+    track = tiny_track().in_precision("fp16")
+    whole = make_trainer(track, architectures, folder=tmp_path)
+    whole.compute.scaler.update(2048.0)
+    whole.run()
+    (tmp_path / "checkpoint-6.ckpt").unlink()
+    resumed = make_trainer(track, architectures, folder=tmp_path)
+    assert resumed.resume() == 4
+    assert resumed.compute.scaler.get_scale() == 2048.0
+    resumed.run()
+    assert torch.equal(weights(whole), weights(resumed))
+    assert resumed.compute.scaler.state_dict() == whole.compute.scaler.state_dict()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("precision", ["32", "bf16", "fp16"])
+def test_training_on_a_gpu_is_close_to_that_on_the_cpu(architectures, precision):
+    losses = {}
+    for device in ("cpu", "cuda"):
+        seen = []
+        track = tiny_track().in_precision(precision)
+        trainer = make_trainer(
+            track,
+            architectures,
+            compute=Compute(device, precision),
+            report=lambda progress, seen=seen: seen.append(progress.loss),
+        )
+        trainer.run()
+        losses[device] = seen
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)

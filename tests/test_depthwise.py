@@ -1,0 +1,93 @@
+"""Depthwise convolution: output and gradients of PyTorch's, and where it applies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deepnets_bench.depthwise import depthwise_conv2d, is_fast
+
+# kernel, padding, dilation; the third makes the image smaller, the fourth larger
+CASES = [
+    ((3, 3), (1, 1), 1),
+    ((5, 5), (4, 4), 2),
+    ((3, 5), (0, 1), 1),
+    ((3, 3), (2, 2), 1),
+    ((5, 5), (2, 2), 1),
+]
+
+
+def run(x: Tensor, weight: Tensor, padding: tuple[int, int], dilation: int, grad: Tensor) -> list[Tensor]:
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    if x.dtype == torch.float64:
+        output = F.conv2d(x, weight, None, 1, padding, dilation, x.shape[1])
+    else:
+        output = depthwise_conv2d(x, weight, padding, dilation)
+    return [output, *torch.autograd.grad(output, (x, weight), grad.to(output.dtype))]
+
+
+@pytest.mark.parametrize(("kernel", "padding", "dilation"), CASES)
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_equals_the_convolution_in_float64(
+    kernel: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: int,
+    memory_format: torch.memory_format,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 20, 11, 9).to(dtype, memory_format=memory_format)
+    weight = torch.randn(20, 1, *kernel).to(dtype)
+    whole = torch.randn(6, 40, *F.conv2d(x, weight, None, 1, padding, dilation, 20).shape[2:]).to(dtype)
+    grad = whole[:, 10:30]  # as the gradient of a part of a concatenation
+    expected = run(x.double(), weight.double(), padding, dilation, grad)
+    for actual, wanted in zip(run(x, weight, padding, dilation, grad), expected, strict=True):
+        assert actual.dtype == dtype
+        assert (actual.double() - wanted).norm() < tolerance * wanted.norm()
+
+
+def test_hand_computed() -> None:
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]).expand(1, 2, 2, 2).contiguous()
+    weight = torch.zeros(2, 1, 3, 3)
+    weight[:, 0, 0, 1] = torch.tensor([1.0, 10.0])  # the pixel above
+    grad = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]]).expand(1, 2, 2, 2)
+    output, grad_x, grad_weight = run(x, weight, (1, 1), 1, grad)
+    assert output[0].tolist() == [[[0, 0], [1, 2]], [[0, 0], [10, 20]]]
+    assert grad_x[0].tolist() == [[[0, 1], [0, 0]], [[0, 10], [0, 0]]]
+    # x at (0, 0) plus x at (1, 1) around: each tap sums x where its shift meets a pixel with a gradient.
+    assert grad_weight[0, 0].tolist() == [[1, 2, 0], [3, 5, 2], [0, 3, 4]]
+
+
+def test_gradients_that_nobody_needs_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepnets_bench.depthwise._add_taps", None)
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    depthwise_conv2d(x, torch.ones(2, 1, 1, 1), (0, 0), 1).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+@pytest.mark.parametrize(
+    ("channels", "weight", "stride", "groups", "dtype", "applies"),
+    [
+        (8, (8, 1, 3, 3), (1, 1), 8, torch.float32, True),
+        (8, (8, 1, 3, 3), (2, 2), 8, torch.float32, False),
+        (8, (8, 1, 3, 3), (1, 1), 8, torch.float64, False),
+        (8, (8, 4, 3, 3), (1, 1), 2, torch.float32, False),
+        (8, (16, 1, 3, 3), (1, 1), 8, torch.float32, False),
+        (1, (1, 1, 3, 3), (1, 1), 1, torch.float32, False),
+    ],
+)
+def test_where_it_applies(
+    channels: int,
+    weight: tuple[int, ...],
+    stride: tuple[int, int],
+    groups: int,
+    dtype: torch.dtype,
+    applies: bool,
+) -> None:
+    x = torch.zeros(1, channels, 4, 4, dtype=dtype)
+    assert is_fast(x, torch.zeros(weight, dtype=dtype), stride, groups) == applies
