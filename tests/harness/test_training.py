@@ -143,7 +143,7 @@ def test_networks_that_fail_are_counted_and_beyond_the_limit_the_run_fails(tiny,
     def failing(steps, images, params, training, fast):
         if next(calls) in (0, 3):
             raise RuntimeError("out of memory\nand a long explanation")
-        return execute(steps, images, params, training, fast) * (math.nan if failing.nan else 1)
+        return execute(steps, images, params, training, fast=fast) * (math.nan if failing.nan else 1)
 
     failing.nan = False
     monkeypatch.setattr(module, "execute", failing)
