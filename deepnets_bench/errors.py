@@ -41,3 +41,15 @@ class MissingExtra(BadInput):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs an optional dependency: pip install 'deepnets-bench[{extra}]'")
+
+
+def one_line(error: BaseException) -> str:
+    """The type and the first line of a foreign exception, for a sentence."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """Why work failed, in one line: our own errors are sentences, others need their type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines and isinstance(error, DeepNetsError) else one_line(error)

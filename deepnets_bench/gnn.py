@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName
+from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -199,12 +199,6 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             options[key] = text
     return options
-
-
-def one_line(error: BaseException) -> str:
-    """The type and the first line of a foreign exception, for a sentence."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def read_declaration(path: Path, module: str) -> GNNSpec:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.errors import BadInput, DeepNetsError
-from deepnets_bench.gnn import GNNSpec, one_line
+from deepnets_bench.errors import BadInput, DeepNetsError, one_line
+from deepnets_bench.gnn import GNNSpec
 
 if TYPE_CHECKING:
     from deepnets_bench.dataset import GraphBatch

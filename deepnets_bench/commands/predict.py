@@ -115,8 +115,7 @@ def _call(path: str) -> nn.Module:
     """The module that the function (or class) `package.module:function` returns."""
     from torch import nn
 
-    from deepnets_bench.errors import BadInput, UnknownName
-    from deepnets_bench.gnn import one_line
+    from deepnets_bench.errors import BadInput, UnknownName, one_line
 
     package, _, name = path.partition(":")
     sys.path.insert(0, os.getcwd())  # the user's own files, as with `python -m`
@@ -156,9 +155,8 @@ def _write(out: Path, params: dict[str, Tensor], metadata: dict[str, str], force
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from deepnets_bench.errors import BadInput
+    from deepnets_bench.errors import BadInput, one_line
     from deepnets_bench.files import replacing
-    from deepnets_bench.gnn import one_line
 
     tensors = {name: tensor.contiguous() for name, tensor in params.items()}
     try:

@@ -16,11 +16,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.errors import BadInput, CorruptFile, one_line
 from deepnets_bench.files import replacing
 from deepnets_bench.ghn.config import GHNConfig
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.gnn import one_line
 
 FORMAT = "deepnets-bench GHN 1"
 # Published GHN-3 files keep the embeddings of the first layer's input at the top level.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deepnets_bench.dataset import GraphBatch
-from deepnets_bench.errors import BadInput
+from deepnets_bench.errors import BadInput, one_line
 from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.harness.images import ImagePart
 from deepnets_bench.network import Step, execute, unpack
@@ -99,7 +99,7 @@ def evaluate(
                 if used < batch_size:
                     result.batch_sizes[index] = used
             except (RuntimeError, MemoryError) as error:  # PyTorch's out-of-memory errors are RuntimeErrors
-                result.failures[index] = f"{type(error).__name__}: {error}".splitlines()[0]
+                result.failures[index] = one_line(error)
             result.seconds = time.perf_counter() - started
             if on_network:
                 on_network(result)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from deepnets_bench.errors import DeepNetsError, RunFailed
+from deepnets_bench.errors import RunFailed, reason_of
 from deepnets_bench.harness.jobs import Job, run_job
 from deepnets_bench.harness.processes import GRACE_SECONDS, ending, start
 from deepnets_bench.harness.progress import JobProgress, Report
@@ -138,13 +138,6 @@ def _work(task: Task, sender: Connection) -> None:
     except Exception as error:  # whatever a user's GNN raises must become a row, not the end of the run
         traceback.print_exc()
         sender.send(("failed", reason_of(error)))
-
-
-def reason_of(error: BaseException) -> str:
-    """Why a job failed, in one line: our own errors are sentences, others need their type."""
-    first = (str(error).strip().splitlines() or [""])[0]
-    kind = type(error).__name__
-    return first if isinstance(error, DeepNetsError) else f"{kind}: {first}" if first else kind
 
 
 def _reports(task: Task, sender: Connection) -> Report:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from deepnets_bench.errors import BadInput, DeepNetsError, RunFailed
+from deepnets_bench.errors import BadInput, DeepNetsError, RunFailed, reason_of
 from deepnets_bench.harness.jobs import Job, carry_out
 from deepnets_bench.harness.processes import ending, start
 from deepnets_bench.harness.progress import JobProgress, Report
@@ -120,12 +120,9 @@ def _work(request: tuple[Any, ...], sender: Connection) -> None:
     except BaseException as error:
         code = 1
         traceback.print_exc()
-        text = (str(error).strip().splitlines() or [""])[0]
-        if not isinstance(error, DeepNetsError):
-            text = f"{type(error).__name__}: {text}"
         kind = BadInput if isinstance(error, BadInput) else RunFailed
         with contextlib.suppress(BrokenPipeError):
-            sender.send(_Failure(kind(text), isinstance(error, LostProcess)))
+            sender.send(_Failure(kind(reason_of(error)), isinstance(error, LostProcess)))
     if code:
         sys.stdout.flush()
         sys.stderr.flush()

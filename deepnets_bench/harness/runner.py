@@ -8,9 +8,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+from deepnets_bench.errors import reason_of
 from deepnets_bench.harness.crews import cluster_crew, local_crew
 from deepnets_bench.harness.data import Dataset
-from deepnets_bench.harness.isolation import Outcome, Task, reason_of
+from deepnets_bench.harness.isolation import Outcome, Task
 from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, make_folder
 from deepnets_bench.harness.progress import JobProgress
 from deepnets_bench.harness.signals import termination_as_interrupt
