@@ -213,8 +213,7 @@ class DeepNets1M(Dataset):
 
     def node_counts(self) -> np.ndarray:
         """int64 [len(self)]: nodes of each graph, as `MetaBatchSampler` needs them; opens every shard."""
-        counts = [np.diff(shard.columns["op_offset"].astype(np.int64)) for shard in self.reader.shards()]
-        return np.concatenate(counts)[list(self.indices())]
+        return self.reader.node_counts()[list(self.indices())]
 
     @staticmethod
     def collate(items: Sequence[GraphBatch]) -> GraphBatch:

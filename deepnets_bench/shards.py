@@ -282,6 +282,12 @@ class ShardReader(Sequence[GraphRecord]):
             if not known:
                 del self._shards[number]
 
+    def node_counts(self) -> NDArray[np.int64]:
+        """[len] nodes of each graph, which depend neither on widths nor on the size of images."""
+        return np.concatenate(
+            [np.diff(shard.columns["op_offset"].astype(np.int64)) for shard in self.shards()]
+        )
+
     def column(self, name: str) -> NDArray[Any]:
         """A column without offsets, all graphs together: width, num_params or key [len, 2]."""
         return np.concatenate([np.array(shard.columns[name]) for shard in self.shards()])

@@ -75,9 +75,8 @@ class StoredArchitectures(Sequence["Architecture"]):
         return self._reader[rows].architecture
 
     def node_counts(self) -> np.ndarray:
-        """int64 [len]: nodes of each graph; they depend neither on widths nor on the size of images."""
-        counts = [np.diff(shard.columns["op_offset"].astype(np.int64)) for shard in self._reader.shards()]
-        return np.concatenate(counts)[: self._count]
+        """int64 [len]: nodes of each graph."""
+        return self._reader.node_counts()[: self._count]
 
 
 def prepare_dataset(
