@@ -18,6 +18,7 @@ FORMAT = "deepnets-bench graphs"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".h5"
+LOCK = ".generate.lock"  # of a dataset folder, held by whoever writes to it
 PUBLISHED_VERSION = 0  # dataset version of imported splits; generated ones count from 1
 
 

@@ -31,6 +31,7 @@ from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
 from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.keys import canonical_key
 from deepnets_bench.manifest import (
+    LOCK,
     PUBLISHED_VERSION,
     Manifest,
     finished_splits,
@@ -52,7 +53,6 @@ SPLITS: dict[str, tuple[int, int] | None] = {
 TRAINING_WIDTH = 32  # what the released training networks are counted at
 _FORMS = (("cifar10", 32, 10), ("imagenet", 224, 1000))
 _SHARD_SIZE = 10_000
-_LOCK = ".generate.lock"  # shared with generate
 
 
 class _Network(NamedTuple):
@@ -117,7 +117,7 @@ def import_published(
             raise BadInput(f"{stored[unknown[0]].filename} holds split '{unknown[0]}', the metadata do not.")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(root / _LOCK, timeout=0))
+            stack.enter_context(FileLock(root / LOCK, timeout=0))
             _refuse_existing(root, splits)
             for name, split in splits.items():
                 report = ImportReport(name, len(split.networks))

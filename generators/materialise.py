@@ -19,6 +19,7 @@ from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
 from deepnets_bench.generators.assembly import predefined_columns, sampled_columns
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
 from deepnets_bench.manifest import (
+    LOCK,
     MANIFEST,
     SUFFIX,
     Manifest,
@@ -34,7 +35,6 @@ SHARD_SIZE = 10_000
 _MAX_DATASET_VERSION = 2**31 - 1
 _N_PREDEFINED = 2
 _WORTH_PROCESSES = 50_000  # graphs; starting a process takes as long as making that many
-_LOCK = ".generate.lock"
 
 
 class Interrupted(RunFailed):
@@ -97,7 +97,7 @@ def generate(
         return {name: manifest for name, manifest in done.items() if manifest}
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / _LOCK, timeout=lock_timeout)
+        lock = FileLock(root / LOCK, timeout=lock_timeout)
         with lock:
             _check_versions(root, dataset_version)
             plans = [_plan(root, name, num, shard_size, dataset_version) for name in names]

@@ -264,19 +264,18 @@ def _default_workers(device: str, track: Track, devices: int) -> int:
 
         if torch.cuda.is_available():
             return 1
-    return max(1, _cores() // (track.training.threads * devices))
+    from deepnets_bench.harness.provenance import usable_cores
 
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable_cores() // (track.training.threads * devices))
 
 
 def _dataset(track: Track, root: Path, images: Path | None, console: Console) -> Dataset:
     """The track's splits, generated where they are missing."""
     from deepnets_bench.harness.data import prepare_dataset
+    from deepnets_bench.harness.provenance import usable_cores
 
     with console.status(f"Preparing the splits of track {track.name} in {root}"):
-        return prepare_dataset(track, root, images=images, workers=_cores())
+        return prepare_dataset(track, root, images=images, workers=usable_cores())
 
 
 def _announce_gnns(console: Console, names: list[str], specs: list[GNNSpec]) -> None:

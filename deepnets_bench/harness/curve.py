@@ -11,6 +11,7 @@ from typing import Any
 
 from deepnets_bench.files import write_atomically
 
+CURVE = "curve.csv"
 CURVE_COLUMNS = ("step", "loss", "train_accuracy", "val_accuracy", "lr", "seconds", "failures")
 
 
@@ -21,7 +22,7 @@ def learning_curve(folder: Path | None, step: int) -> Iterator[Callable[[Sequenc
         yield lambda row: None
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "curve.csv"
+    path = folder / CURVE
     start = io.StringIO()
     csv.writer(start, lineterminator="\n").writerows([CURVE_COLUMNS, *_rows_up_to(path, step)])
     write_atomically(path, start.getvalue().encode())

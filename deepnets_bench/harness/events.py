@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from deepnets_bench.errors import MissingExtra
+from deepnets_bench.harness.curve import CURVE
 
 FOLDER = "tensorboard"
-CURVE = "curve.csv"
 
 
 def require_tensorboard() -> None:

@@ -19,15 +19,16 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as change
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.harness.augmentation import batch_generator, jitter, noise, random_part
+from deepnets_bench.harness.augmentation import batch_generator, jitter, random_part
 from deepnets_bench.harness.images import (
     Batch,
     ImageSet,
-    channels,
     normalised,
     stratified_partition,
     training_rows,
+    with_noise,
 )
+from deepnets_bench.harness.provenance import usable_cores
 from deepnets_bench.harness.tracks import Images
 
 # Of ImageNet's training images; customary for photographs of any kind.
@@ -83,7 +84,7 @@ class FolderImages:
             ahead = self._read_rows(range(start + batch_size, start + 2 * batch_size))
             images = normalised(pixels.to(self.device), MEAN, STD)
             if self._noise:
-                images = self._with_noise(images, start)
+                images = with_noise(images, *self._noise, start, MEAN, STD)
             yield images, self.labels[start : start + batch_size].to(self.device)
 
     def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
@@ -117,13 +118,6 @@ class FolderImages:
             if len(self._kept) * pixels.numel() < _KEPT_BYTES:
                 self._kept[row] = pixels
         return pixels
-
-    def _with_noise(self, images: Tensor, start: int) -> Tensor:
-        std, seed = self._noise or (0.0, 0)
-        shape = tuple(images.shape[1:])
-        added = torch.stack([noise(seed, start + i, shape) for i in range(len(images))]).to(self.device)
-        mean, scale = channels(MEAN, self.device), channels(STD, self.device)
-        return ((images * scale + mean + std * added).clamp(0, 1) - mean) / scale
 
 
 def folder_images(protocol: Images, root: Path) -> ImageSet:
@@ -260,5 +254,4 @@ def _pixels(image: Image.Image) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ThreadPoolExecutor(cores, thread_name_prefix="images")
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="images")

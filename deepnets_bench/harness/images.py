@@ -88,11 +88,9 @@ class LabelledImages:
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
     def noisy(self, std: float, seed: int = 0) -> LabelledImages:
-        mean, scale = channels(self.mean, self.device), channels(self.std, self.device)
-        shape = tuple(self.images.shape[1:])
-        added = torch.stack([noise(seed, image, shape) for image in range(len(self))]).to(self.device)
-        pixels = self._normalised(self.images) * scale + mean
-        return replace(self, images=((pixels + std * added).clamp(0, 1) - mean) / scale)
+        return replace(
+            self, images=with_noise(self._normalised(self.images), std, seed, 0, self.mean, self.std)
+        )
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         for images, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
@@ -144,6 +142,19 @@ def load_images(protocol: Images, root: Path | None = None) -> ImageSet:
 def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """float32 images of uint8 pixels."""
     return (pixels.float() / 255 - channels(mean, pixels.device)) / channels(std, pixels.device)
+
+
+def with_noise(
+    images: Tensor, std: float, seed: int, first: int, mean: tuple[float, ...], scale: tuple[float, ...]
+) -> Tensor:
+    """Normalised images with Gaussian noise on their pixels, which are clipped to [0, 1].
+
+    `first` is the number of the first image in its part; `mean` and `scale` are those of the normalisation.
+    """
+    shift, factor = channels(mean, images.device), channels(scale, images.device)
+    numbers = range(first, first + len(images))
+    added = torch.stack([noise(seed, i, tuple(images.shape[1:])) for i in numbers]).to(images.device)
+    return ((images * factor + shift + std * added).clamp(0, 1) - shift) / factor
 
 
 def channels(values: tuple[float, ...], device: torch.device) -> Tensor:

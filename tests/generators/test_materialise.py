@@ -184,7 +184,7 @@ def _die(job: object) -> None:
 
 def test_one_process_at_a_time(complete: Path, tmp_path: Path) -> None:
     with (
-        FileLock(tmp_path / materialise._LOCK),
+        FileLock(tmp_path / materialise.LOCK),
         pytest.raises(RunFailed, match="Another process is generating"),
     ):
         generate(SPLIT, tmp_path, **ARGUMENTS)
