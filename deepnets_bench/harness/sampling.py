@@ -58,7 +58,8 @@ class NetworkSampler:
             kept &= nodes <= protocol.max_nodes
         self.indices: list[int] = np.flatnonzero(kept).tolist()  # of the architectures that may be drawn
         if protocol.max_params is not None:
-            self.indices = [i for i in self.indices if self._num_params(i) <= protocol.max_params]
+            sizes = ((i, self._num_params(architectures[i])) for i in self.indices)
+            self.indices = [i for i, num_params in sizes if num_params <= protocol.max_params]
         if len(self.indices) < protocol.meta_batch_size:
             raise BadInput(
                 f"Only {len(self.indices)} of {len(architectures)} training architectures pass the track's "
@@ -75,13 +76,13 @@ class NetworkSampler:
         programs = (arch.program(**self._sizes) for arch in self.architectures)
         return np.array([len(assemble(p.table, p.args, p.live)[0]) for p in programs])
 
-    def _num_params(self, index: int) -> int:
-        return self.architectures[index].program(**self._sizes).num_params
+    def _num_params(self, arch: Architecture) -> int:
+        return arch.program(**self._sizes).num_params
 
     def _rule(self, index: int) -> WidthRule:
         """The rule of an architecture, found when it is drawn: a million would take minutes."""
-        code = encode(self.architectures[index]).tolist()
-        return width_rule(code, self._num_params(index), self.protocol.width_rules)
+        arch = self.architectures[index]
+        return width_rule(encode(arch).tolist(), self._num_params(arch), self.protocol.width_rules)
 
     def from_step(self, step: int) -> Iterator[list[Draw]]:
         """The meta-batches of `step` and all after it, without end."""

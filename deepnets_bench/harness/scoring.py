@@ -102,8 +102,6 @@ def pick_device(name: str, rank: int = 0) -> torch.device:
 
     Of several processes that train together, each picks the GPU of its `rank`.
     """
-    import torch
-
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and rank:

@@ -249,18 +249,14 @@ class Track(_Table):
             for name, split in self.evaluation.splits.items()
         }
         interval = max(1, small.steps // 2)
-        images, selection, evaluation = (
-            {} if small.images is None else {key: min(getattr(table, key), small.images)}
-            for table, key in (
-                (self.images, "batch_size"),
-                (self.selection, "images"),
-                (self.evaluation, "max_images"),
-            )
-        )
+
+        def fewer_images(count: int) -> int:
+            return count if small.images is None else min(count, small.images)
+
         return self.model_copy(
             update={
                 "label": "smoke test, not comparable",
-                "images": self.images.model_copy(update=images),
+                "images": self.images.model_copy(update={"batch_size": fewer_images(self.images.batch_size)}),
                 "networks": self.networks.model_copy(
                     update={"count": min(self.networks.count, small.networks)}
                 ),
@@ -273,10 +269,15 @@ class Track(_Table):
                     }
                 ),
                 "selection": self.selection.model_copy(
-                    update=selection
-                    | {"interval": interval, "count": min(self.selection.count, small.evaluated)}
+                    update={
+                        "interval": interval,
+                        "count": min(self.selection.count, small.evaluated),
+                        "images": fewer_images(self.selection.images),
+                    }
                 ),
-                "evaluation": self.evaluation.model_copy(update=evaluation | {"splits": splits}),
+                "evaluation": self.evaluation.model_copy(
+                    update={"splits": splits, "max_images": fewer_images(self.evaluation.max_images)}
+                ),
             }
         )
 
