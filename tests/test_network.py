@@ -56,6 +56,12 @@ class ByHand(nn.Module):
         prefix = f"cells.{cell}.preprocess{which}.op."
         return self.bn(self.conv(x.relu(), prefix + "1"), prefix + "2")
 
+    def inputs(self, s0: Tensor, s1: Tensor, cell: int, reduced: bool) -> tuple[Tensor, Tensor]:
+        """What the operations of a cell read; after a reduction s0 is twice as large as s1."""
+        first = f"cells.{cell}.preprocess0."
+        a = self.factorized_reduce(s0, first) if reduced else self.preprocess(s0, cell, 0)
+        return a, self.preprocess(s1, cell, 1)
+
     def factorized_reduce(self, x: Tensor, prefix: str) -> Tensor:
         x = x.relu()
         halves = [self.conv(x, prefix + "conv_1", 2), self.conv(x[:, :, 1:, 1:], prefix + "conv_2", 2)]
@@ -105,11 +111,7 @@ class Convolutional(ByHand):
         for cell in range(6):
             reduces = cell in (2, 4)
             ops = f"cells.{cell}._ops."
-            if reduced:
-                a = self.factorized_reduce(s0, f"cells.{cell}.preprocess0.")
-            else:
-                a = self.preprocess(s0, cell, 0)
-            b = self.preprocess(s1, cell, 1)
+            a, b = self.inputs(s0, s1, cell, reduced)
             if reduces:
                 state = self.dil_conv(b, ops + "0.", 2) + self.factorized_reduce(a, ops + "1.")
             else:
@@ -139,11 +141,7 @@ class Gated(ByHand):
         for cell in range(4):
             reduces = cell in (1, 2)
             ops = f"cells.{cell}._ops."
-            if reduced:
-                a = self.factorized_reduce(s0, f"cells.{cell}.preprocess0.")
-            else:
-                a = self.preprocess(s0, cell, 0)
-            b = self.preprocess(s1, cell, 1)
+            a, b = self.inputs(s0, s1, cell, reduced)
             other = F.max_pool2d(a, 3, 2, 1) if reduces else None
             if other is None:
                 other = self.bn(self.conv(a.relu(), ops + "1.op.1"), ops + "1.op.2")
