@@ -133,6 +133,9 @@ class Optimisation(_Table):
     precision: PrecisionName = _added("32")  # bf16 and fp16: mixed, see `deepnets_bench.harness.compute`
     # Of the sum of the Frobenius norms of a network's predicted parameters, added to its loss (GHN-3).
     predicted_norm_penalty: float = _added(0.0, ge=0)
+    # Largest norm of the gradient of one network's parameters, so that no network outweighs the others of
+    # its meta-batch: those without normalisation layers have gradients hundreds of times the usual.
+    clip_network_grad_norm: float | None = _added(None, gt=0)
     # Steps of an epoch, within which the learning rate stays the same (GHN-3); for the cosine schedule.
     epoch_steps: int | None = _added(None, ge=1)
 

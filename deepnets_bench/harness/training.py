@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,9 +243,18 @@ class Trainer:
         if not math.isfinite(total):
             raise FloatingPointError(f"the loss is {total}")
         self.compute.scaled(loss).backward()
+        if training.clip_network_grad_norm is not None:
+            self._clip(params.values(), training.clip_network_grad_norm)
         tally.loss += value
         tally.correct += (logits.detach().argmax(1) == labels).float().mean().item()
         tally.ran += 1
+
+    def _clip(self, leaves: Iterable[Tensor], limit: float) -> None:
+        """Shorten the gradient of one network; raises `FloatingPointError` for one that is not finite."""
+        scaler = self.compute.scaler
+        norm = torch.nn.utils.clip_grad_norm_(leaves, limit * (scaler.get_scale() if scaler else 1.0))
+        if scaler is None and not torch.isfinite(norm):  # with a scaler it is how the right scale is found
+            raise FloatingPointError(f"the norm of its gradient is {norm.item()}")
 
     def _pass_over(self, draw: Draw, n_images: int) -> None:
         """Take the random numbers that a network of another process takes, so that ours find their own."""

@@ -200,6 +200,56 @@ def test_the_penalty_adds_the_mean_norm_of_predicted_parameters_to_the_loss(arch
         torch.testing.assert_close(with_penalty - without, expected, rtol=1e-3, atol=1e-4)
 
 
+def leaf_gradients(trainer, monkeypatch) -> list[torch.Tensor]:
+    """The gradients of each network of step 0, as they go into the hypernetwork, one vector each."""
+    found = []
+    run = Trainer._run_network
+
+    def record(self, steps, params, *rest):
+        run(self, steps, params, *rest)
+        found.append(torch.cat([p.grad.flatten() for p in params.values() if p.grad is not None]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_run_network", record)
+        trainer._step(0, next(trainer.sampler.from_step(0)), lr=0.0)
+    return found
+
+
+def test_no_network_outweighs_the_others(architectures, monkeypatch):
+    limit = 0.5
+    free = leaf_gradients(make_trainer(tiny_track(), architectures), monkeypatch)
+    track = tiny_track(training={"clip_network_grad_norm": limit})
+    clipped = leaf_gradients(make_trainer(track, architectures), monkeypatch)
+    assert any(gradient.norm() > limit for gradient in free)
+    for before, after in zip(free, clipped, strict=True):
+        expected = before * min(1.0, limit / before.norm().item())
+        torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_network_whose_gradient_is_not_finite_leaves_the_step_to_the_others(architectures, monkeypatch):
+    trainer = make_trainer(tiny_track(training={"clip_network_grad_norm": 1.0}), architectures)
+    draws = next(trainer.sampler.from_step(0))
+    before, n_clips = weights(trainer), 0
+    clip = trainer._clip
+
+    def spoil_the_first(leaves, limit):
+        nonlocal n_clips
+        n_clips += 1
+        leaves = list(leaves)
+        if n_clips == 1:
+            leaves[0].grad.fill_(math.inf)
+        clip(leaves, limit)
+
+    monkeypatch.setattr(trainer, "_clip", spoil_the_first)
+    _, _, n_ran = trainer._step(0, draws, lr=1e-3)
+    assert n_ran == len(draws) - 1
+    assert trainer.state.failures == 1
+    assert "gradient" in trainer.state.last_failure
+    after = weights(trainer)
+    assert torch.isfinite(after).all()
+    assert not torch.equal(before, after)
+
+
 @pytest.mark.parametrize(
     "error",
     [
