@@ -1,4 +1,4 @@
-"""One sweep of the gated graph network on the CPU: a compiled kernel with a hand-written backward.
+"""One sweep of the gated graph network: a compiled kernel for the CPU with a hand-written backward.
 
 A sweep visits the nodes one after another, so almost all of its cost in eager PyTorch is dispatch.
 Here only what is sequential runs node by node, in numba; everything that is known for all nodes at
@@ -78,6 +78,30 @@ class Schedule:
             Neighbours(*_group(source, first_row + target, distance, rows, real)),
             Neighbours(*_group(target, first_row + source, distance, rows, real)),
         )
+
+    def forward(
+        self, reverse: bool, h: Tensor, gate_h: Tensor, w_ih: Tensor, b_ih: Tensor, w1: Tensor, b1: Tensor,
+        w2: Tensor, b2: Tensor, state: Tensor, message: Tensor, gates: Tensor, hidden: Tensor, out: Tensor,
+    ) -> None:  # fmt: skip
+        """Visit all nodes; fills `state` and what the gradient needs, the last four."""
+        edges = self.successors if reverse else self.predecessors
+        _forward(
+            self.order[::-1].copy() if reverse else self.order, edges.ptr, edges.node, edges.weight,
+            *_arrays(h, gate_h, w_ih.t(), b_ih, w1.mT, b1, w2.mT, b2, state, message, gates, hidden, out),
+        )  # fmt: skip
+
+    def backward(
+        self, reverse: bool, h: Tensor, gate_h: Tensor, w_ih: Tensor, w1: Tensor, w2: Tensor, gates: Tensor,
+        hidden: Tensor, out: Tensor, d_state: Tensor, d_h: Tensor, d_gate_h: Tensor, d_gates: Tensor,
+        d_message: Tensor, d_hidden: Tensor, d_out: Tensor,
+    ) -> None:  # fmt: skip
+        """Visit all nodes against the order of `forward`; fills the gradients d_h to d_out."""
+        edges = self.predecessors if reverse else self.successors
+        _backward(
+            self.order if reverse else self.order[::-1].copy(), edges.ptr, edges.node, edges.weight,
+            *_arrays(h, gate_h, w_ih, w1, w2, gates, hidden, out, d_state, d_h, d_gate_h, d_gates, d_message),
+            *_arrays(d_hidden, d_out),
+        )  # fmt: skip
 
 
 @_njit
@@ -253,14 +277,15 @@ class Sweep(torch.autograd.Function):
     """One sweep, Sweep.apply(h, w_ih, b_ih, w_hh, b_hh, w1, b1, w2, b2, schedule, reverse).
 
     h [N, d]: states before; w_ih, w_hh [3d, d], b_ih, b_hh [3d]: the GRU; w1 [K, m, d],
-    b1 [K, m], w2 [K, d, m], b2 [K, d]: the message MLP of each relation. Returns the states after the
-    sweep, [N, d]. `reverse` sweeps from the outputs to the inputs along reversed edges.
+    b1 [K, m], w2 [K, d, m], b2 [K, d]: the message MLP of each relation. The node loops are those of the
+    schedule: a `Schedule`, or a `gated_triton.TritonSchedule` for tensors on a GPU. Returns the states
+    after the sweep, [N, d]. `reverse` sweeps from the outputs to the inputs along reversed edges.
     """
 
     @staticmethod
     def forward(
         ctx: Any, h: Tensor, w_ih: Tensor, b_ih: Tensor, w_hh: Tensor, b_hh: Tensor, w1: Tensor, b1: Tensor,
-        w2: Tensor, b2: Tensor, schedule: Schedule, reverse: bool,
+        w2: Tensor, b2: Tensor, schedule: Any, reverse: bool,
     ) -> Tensor:  # fmt: skip
         num_nodes, d = h.shape
         relations, m = b1.shape
@@ -268,12 +293,7 @@ class Sweep(torch.autograd.Function):
         gate_h = torch.addmm(b_hh, h, w_hh.t())
         state, message, gates = torch.empty_like(h), torch.empty_like(h), torch.empty_like(gate_h)
         hidden, out = h.new_empty(num_nodes, relations, m), h.new_empty(relations, num_nodes, d)
-        neighbours = schedule.successors if reverse else schedule.predecessors
-        _forward(
-            schedule.order[::-1].copy() if reverse else schedule.order,
-            neighbours.ptr, neighbours.node, neighbours.weight,
-            *_arrays(h, gate_h, w_ih.t(), b_ih, w1.mT, b1, w2.mT, b2, state, message, gates, hidden, out),
-        )  # fmt: skip
+        schedule.forward(reverse, h, gate_h, w_ih, b_ih, w1, b1, w2, b2, state, message, gates, hidden, out)
         ctx.save_for_backward(h, gate_h, w_ih, w_hh, w1, w2, state, message, gates, hidden, out)
         ctx.schedule, ctx.reverse = schedule, reverse
         return state
@@ -284,12 +304,9 @@ class Sweep(torch.autograd.Function):
         h, gate_h, w_ih, w_hh, w1, w2, state, message, gates, hidden, out = ctx.saved_tensors
         d_h, d_message, d_gate_h, d_gates = map(torch.empty_like, (h, h, gate_h, gate_h))
         d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(out)
-        neighbours = ctx.schedule.predecessors if ctx.reverse else ctx.schedule.successors
-        _backward(
-            ctx.schedule.order if ctx.reverse else ctx.schedule.order[::-1].copy(),
-            neighbours.ptr, neighbours.node, neighbours.weight,
-            *_arrays(h, gate_h, w_ih, w1, w2, gates, hidden, out, d_state, d_h, d_gate_h, d_gates, d_message),
-            *_arrays(d_hidden, d_out),
+        ctx.schedule.backward(
+            ctx.reverse, h, gate_h, w_ih, w1, w2, gates, hidden, out, d_state,
+            d_h, d_gate_h, d_gates, d_message, d_hidden, d_out,
         )  # fmt: skip
         d_h.addmm_(d_gate_h, w_hh)
         d_hidden, hidden = d_hidden.transpose(0, 1), hidden.transpose(0, 1)

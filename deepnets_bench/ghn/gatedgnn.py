@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, TypeVar, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from deepnets_bench.ghn.gated_levels import LevelSchedule, sweep
 
 if TYPE_CHECKING:
     from deepnets_bench.dataset import GraphBatch
+    from deepnets_bench.ghn.gated_triton import TritonSchedule
 
-S = TypeVar("S", Schedule, LevelSchedule)
+S = TypeVar("S")
 
 
 class NodeMLP(nn.Module):
@@ -54,7 +56,15 @@ class GatedGNN(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.gru.weight_ih.dtype)
-            return self._compiled(x, batch) if x.device.type == "cpu" else self.by_level(x, batch)
+            if x.device.type == "cpu":
+                return self._compiled(x, self._schedule(Schedule, batch, x.dtype))
+            if x.device.type == "cuda" and find_spec("triton"):
+                from deepnets_bench.ghn import gated_triton
+
+                if x.shape[1] in gated_triton.DIMS:
+                    kind = gated_triton.TritonSchedule
+                    return self._compiled(x, self._schedule(kind, batch, x.dtype, graph=batch.batch))
+            return self.by_level(x, batch)
 
     def by_level(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """The same in plain PyTorch on any device, all nodes of one topological level at a time."""
@@ -63,8 +73,7 @@ class GatedGNN(nn.Module):
             x = sweep(x, self.gru, self._messages(), schedule, reverse)
         return x
 
-    def _compiled(self, x: Tensor, batch: GraphBatch) -> Tensor:
-        schedule = self._schedule(Schedule, batch, x.dtype)
+    def _compiled(self, x: Tensor, schedule: Schedule | TritonSchedule) -> Tensor:
         w1, b1, w2, b2 = (
             torch.stack([getattr(mlp.fc[layer], kind) for mlp in self._messages()])
             for layer, kind in ((0, "weight"), (0, "bias"), (2, "weight"), (2, "bias"))
@@ -79,7 +88,7 @@ class GatedGNN(nn.Module):
     def _messages(self) -> list[NodeMLP]:
         return [self.mlp] if self.mlp_ve is None else [self.mlp, self.mlp_ve]
 
-    def _schedule(self, kind: type[S], batch: GraphBatch, dtype: torch.dtype) -> S:
+    def _schedule(self, kind: type[S], batch: GraphBatch, dtype: torch.dtype, **more: Any) -> S:
         """The batch's index structures, kept on the batch for as long as it has the same edges."""
         virtual: list[Tensor] = [] if self.mlp_ve is None else [batch.virtual_edge_index, batch.distance]
         key = [kind, dtype, batch.level, batch.edge_index, *virtual]
@@ -89,6 +98,6 @@ class GatedGNN(nn.Module):
         relations = [(batch.edge_index, torch.ones_like(batch.edge_index[0]))]
         if virtual:
             relations.append((batch.virtual_edge_index, batch.distance))
-        schedule = kind.build(relations, batch.level, dtype)
+        schedule: S = cast(Any, kind).build(relations, batch.level, dtype, **more)
         batch._gated_schedule = (key, schedule)
         return schedule
