@@ -13,6 +13,8 @@ from pathlib import Path
 
 import deepnets_bench
 
+_SOURCES = (".", "../generators", "../baselines")  # as in the repository, seen from the package's folder
+
 
 def versions() -> dict[str, str]:
     """The columns package_version, git_commit, torch_version, pyg_version and dgl_version of a result row."""
@@ -26,13 +28,17 @@ def versions() -> dict[str, str]:
 
 
 def git_commit(folder: Path | None = None) -> str:
-    """The commit the package is run from, '-dirty' if its files were changed; '' outside a repository."""
+    """The commit the package is run from, '' outside a repository.
+
+    It ends in '-dirty' if a file of the package, generators and baselines included, is not as committed.
+    `folder` is the package's, found by itself when not given.
+    """
     folder = folder or Path(deepnets_bench.__file__).parent
     try:
         # A package installed into an environment inside some repository is no part of that repository.
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")
         commit = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+        changed = _git(folder, "status", "--porcelain", "--", *_SOURCES)
     except (OSError, subprocess.SubprocessError):
         return ""
     return f"{commit}-dirty" if changed else commit
