@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 
 import typer
@@ -68,6 +69,6 @@ def main() -> None:
 
 def _leave(sentence: str, code: int, error: BaseException) -> None:
     if os.environ.get("DEEPNETS_BENCH_DEBUG"):
-        raise error
+        traceback.print_exception(error)
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(code)

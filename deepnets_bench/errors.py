@@ -50,6 +50,7 @@ def one_line(error: BaseException) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why work failed, in one line: our own errors are sentences, others need their type."""
+    """Why work failed, a line without a full stop: our own errors are sentences, others need their type."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines and isinstance(error, DeepNetsError) else one_line(error)
+    reason = lines[0] if lines and isinstance(error, DeepNetsError) else one_line(error)
+    return reason.removesuffix(".")

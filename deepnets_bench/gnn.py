@@ -307,7 +307,7 @@ def _load_file(path: Path, attribute: str) -> GNNSpec:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _import_problem(str(path), error) from error
     if not attribute:
@@ -325,11 +325,11 @@ def _is_gnn_class(value: Any, module: str) -> bool:
 def _import(module: str, wanted: str) -> Any:
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_problem(wanted, error) from error
 
 
-def _import_problem(wanted: str, error: Exception) -> BadInput:
+def _import_problem(wanted: str, error: BaseException) -> BadInput:
     if isinstance(error, ModuleNotFoundError) and error.name == "dgl":
         return MissingExtra(wanted, "dgl")
     return BadInput(

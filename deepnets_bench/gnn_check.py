@@ -63,9 +63,9 @@ def require(spec: GNNSpec, dim: int = 32, **kwargs: Any) -> None:
 def check_output(name: str, x: Tensor, out: Any) -> Tensor:
     """`out` itself where it may replace the node states `x`; raises `BadInput` for anything else.
 
-    Shape, type and device only: cheap enough for every step.
+    Shape, type, device and finite values: cheap enough for every step.
     """
-    problem = _output_problem(x, out)
+    problem = _output_problem(x, out) or _finite_problem(out)
     if problem:
         raise BadInput(f"GNN '{name}': {problem}")
     checked: Tensor = out
@@ -113,7 +113,7 @@ def _problem(test: Callable[[_Trial], str | None], trial: _Trial) -> str | None:
         return test(trial)
     except DeepNetsError as error:
         return str(error)
-    except Exception as error:  # a foreign model may raise anything, and all of it is a finding
+    except (Exception, SystemExit) as error:  # a foreign model may raise anything: all of it is a finding
         return f"forward raises {one_line(error)}."
 
 
@@ -138,15 +138,24 @@ def _output_problem(x: Tensor, out: Any) -> str | None:
         return f"forward returns {type(out).__name__} where a tensor [N, dim] is expected."
     if out.shape != x.shape:
         return f"forward returns shape {list(out.shape)} where [N, dim] = {list(x.shape)} is expected."
-    if not out.is_floating_point():
-        return f"forward returns {out.dtype} where a floating-point type is expected."
     if out.device != x.device:
         return f"forward returns a tensor on {out.device} where the node states are on {x.device}."
+    if out.dtype != x.dtype and not _is_of_autocast(out):
+        return f"forward returns {out.dtype} where the node states are {x.dtype}."
     return None
 
 
+def _is_of_autocast(out: Tensor) -> bool:
+    kind = out.device.type
+    return torch.is_autocast_enabled(kind) and out.dtype == torch.get_autocast_dtype(kind)
+
+
 def _finite(trial: _Trial) -> str | None:
-    bad = ~trial.evaluate().isfinite()
+    return _finite_problem(trial.evaluate())
+
+
+def _finite_problem(out: Tensor) -> str | None:
+    bad = ~out.isfinite()
     return f"forward returns NaN or infinity for {int(bad.any(1).sum())} nodes." if bad.any() else None
 
 

@@ -33,6 +33,21 @@ class ShardEntry:
     sha256: str
     content: str
 
+    def fault(self, folder: Path) -> str | None:
+        """What is wrong with the file in `folder`, a sentence; None where it is as it was written."""
+        path = folder / self.file
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return f"{path} is missing; generate the split again."
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror}."
+        if len(data) != self.bytes:
+            return f"{path} has {len(data)} bytes instead of {self.bytes}; generate the split again."
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            return f"{path} was changed: its checksum does not fit the manifest; generate the split again."
+        return None
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -263,14 +263,9 @@ class ShardReader(Sequence[GraphRecord]):
         shard = self._shards.get(number)
         if shard is None:
             entry = self.manifest.shards[number]
-            path = self.folder / entry.file
-            size = path.stat().st_size if path.exists() else None
-            if size != entry.bytes:
-                found = "is missing" if size is None else f"has {size} bytes instead of {entry.bytes}"
-                raise CorruptFile(f"{path} {found}; generate the split again.")
-            shard = Shard(path, self.split, entry.start, entry.stop)
-            if shard.content != entry.content:
-                raise CorruptFile(f"{path} is not the shard its manifest lists; generate the split again.")
+            if fault := entry.fault(self.folder):
+                raise CorruptFile(fault)
+            shard = Shard(self.folder / entry.file, self.split, entry.start, entry.stop)
             self._shards[number] = shard
         return shard
 

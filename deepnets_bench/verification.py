@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -114,12 +113,8 @@ def _verify_shard(folder: Path, manifest: Manifest, number: int) -> Keys:
     """Keys [n, 2] of a sound shard; raises `CorruptFile`."""
     entry = manifest.shards[number]
     path = folder / entry.file
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CorruptFile(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise CorruptFile(f"{path} was changed or cut short: its checksum does not fit the manifest.")
+    if fault := entry.fault(folder):
+        raise CorruptFile(fault)
     shard = Shard(path, manifest.split, entry.start, entry.stop)
     columns = shard.columns
     if shard.dataset_version != manifest.dataset_version or content_checksum(columns) != entry.content:

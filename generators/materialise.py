@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +18,7 @@ from deepnets_bench import __version__
 from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
 from deepnets_bench.generators.assembly import predefined_columns, sampled_columns
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
+from deepnets_bench.harness.signals import interrupt_held_back, signals_ignored, termination_as_interrupt
 from deepnets_bench.manifest import (
     LOCK,
     MANIFEST,
@@ -34,6 +35,8 @@ from deepnets_bench.shards import Shard, write_shard
 SHARD_SIZE = 10_000
 _MAX_DATASET_VERSION = 2**31 - 1
 _N_PREDEFINED = 2
+# What the system says of a folder that is none, or that this user may not write to.
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
 _WORTH_PROCESSES = 50_000  # graphs; starting a process takes as long as making that many
 
 
@@ -79,14 +82,14 @@ def generate(
 ) -> dict[str, Manifest]:
     """Make splits in `root/<split>/`, or what is missing of them, and return their manifests.
 
-    `num` graphs each (default: as in the paper); a split that already holds as many or more is left as it
-    is, which takes milliseconds. `workers` processes (None: one a core where that pays), or an `executor`,
-    change the time and nothing else.
+    `num` graphs each (default: as in the paper); of a split that already holds as many or more, only files
+    that are missing or not as they were written are made again. `workers` processes (None: one a core where
+    that pays), or an `executor`, change the time and nothing else.
     `on_shard(graphs done, graphs to do)` is called after each shard. Where another process is generating
     into `root`, waits `lock_timeout` seconds for it.
 
     Raises `BadInput` for unusable arguments or folders, `RunFailed` where work could not be finished, and
-    `Interrupted` at Ctrl-C; finished shards are then kept and used by the next call.
+    `Interrupted` at Ctrl-C and SIGTERM; finished shards are then kept and used by the next call.
     """
     names = [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
     root = Path(root)
@@ -98,7 +101,7 @@ def generate(
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / LOCK, timeout=lock_timeout)
-        with lock:
+        with lock, termination_as_interrupt():
             _check_versions(root, dataset_version)
             plans = [_plan(root, name, num, shard_size, dataset_version) for name in names]
             return _run(plans, workers, executor, dataset_version, on_shard or (lambda done, total: None))
@@ -106,9 +109,9 @@ def generate(
         raise RunFailed(
             f"Another process is generating into {root}; wait until it ends or choose another folder."
         ) from None
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise BadInput(f"{root} is not a folder this user can write to ({error.strerror}).") from error
     except OSError as error:
+        if error.errno in _UNUSABLE:
+            raise BadInput(f"{root} is not a folder this user can write to ({error.strerror}).") from error
         raise RunFailed(
             f"Writing to {root} failed: {error.strerror or error}; finished shards are kept, "
             "and the same command goes on from there."
@@ -156,7 +159,7 @@ def _check_versions(root: Path, dataset_version: int) -> None:
 
 
 def _finished(root: Path, split: str, count: int, shard_size: int | None) -> Manifest | None:
-    """The manifest, if the split holds at least `count` graphs in files of the right lengths."""
+    """The manifest, if the split holds at least `count` graphs in files that are as they were written."""
     if not (root / split / MANIFEST).exists():
         return None
     manifest = read_manifest(root, split)
@@ -165,8 +168,8 @@ def _finished(root: Path, split: str, count: int, shard_size: int | None) -> Man
             f"{root / split} has shards of {manifest.shard_size} graphs, not {shard_size}; "
             "choose another folder (--out) or leave --shard-size out."
         )
-    sizes_fit = all(_size(root / split / entry.file) == entry.bytes for entry in manifest.shards)
-    return manifest if manifest.count >= count and sizes_fit else None
+    whole = manifest.count >= count and not any(entry.fault(root / split) for entry in manifest.shards)
+    return manifest if whole else None
 
 
 def _plan(root: Path, split: str, num: int | None, shard_size: int | None, dataset_version: int) -> _Plan:
@@ -188,7 +191,7 @@ def _plan(root: Path, split: str, num: int | None, shard_size: int | None, datas
         stop = min(start + shard_size, count)
         path = folder / shard_name(split, start, stop)
         entry = known.get(path.name)
-        if entry is None or _size(path) != entry.bytes:
+        if entry is None or entry.fault(folder):
             entry = _existing(path, split, start, stop, dataset_version)
         plan.entries[start] = entry
         if entry is None:
@@ -270,12 +273,12 @@ def _results(jobs: list[Job], workers: int, executor: Executor | None) -> Genera
             yield job, make_shard(job)
         return
     own = executor is None
-    pool = executor or ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent
-    )
-    futures: dict[Future[ShardEntry], Job] = {pool.submit(make_shard, job): job for job in jobs}
-    pending = set(futures)
+    pool = executor or ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"))
+    pending: set[Future[ShardEntry]] = set()
     try:
+        with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their shard
+            futures: dict[Future[ShardEntry], Job] = {pool.submit(make_shard, job): job for job in jobs}
+            pending = set(futures)
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             # All results are taken, and their futures let go, before anything else is done: Dask makes a
@@ -284,18 +287,8 @@ def _results(jobs: list[Job], workers: int, executor: Executor | None) -> Genera
             finished.clear()
             yield from made
     finally:
-        for future in pending:
-            future.cancel()
-        if own:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return None
+        with signals_ignored():
+            for future in pending:
+                future.cancel()
+            if own:
+                pool.shutdown(wait=True, cancel_futures=True)

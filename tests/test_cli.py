@@ -28,7 +28,9 @@ def test_an_error_is_one_sentence_without_a_traceback() -> None:
     assert done.returncode == 2
     assert "Did you mean 'wide'?" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "Traceback" in command("--debug", "generate", "--split", "wid").stderr
+    debugged = command("--debug", "generate", "--split", "wid")
+    assert "Traceback" in debugged.stderr
+    assert debugged.returncode == 2
 
 
 @pytest.mark.parametrize("statement", ["import deepnets_bench", "import deepnets_bench.cli"])

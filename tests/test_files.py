@@ -21,6 +21,16 @@ def test_a_file_is_replaced_with_ordinary_permissions(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [path, ordinary]
 
 
+def test_a_writer_that_makes_its_own_file_does_not_choose_the_permissions(tmp_path: Path) -> None:
+    path, ordinary = tmp_path / "a.bin", tmp_path / "ordinary"
+    ordinary.touch()
+    with replacing(path) as temporary:
+        private = tmp_path / "private"
+        private.touch(mode=0o600)
+        private.replace(temporary)
+    assert path.stat().st_mode == ordinary.stat().st_mode
+
+
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "a.bin"

@@ -406,9 +406,19 @@ class Raises(Passing):
         raise KeyError("level")
 
 
-class Half(Passing):
+class Integers(Passing):
     def forward(self, x, batch):
         return x.long()
+
+
+class Double(Passing):
+    def forward(self, x, batch):
+        return x.double()
+
+
+class Leaves(Passing):
+    def forward(self, x, batch):
+        raise SystemExit(0)
 
 
 class OtherDevice(Passing):
@@ -511,7 +521,9 @@ class HidesVirtualEdges(Passing):
         (WrongShape, "output shape, type and device", r"shape \[\d+, 7\] where \[N, dim\] = \[\d+, 8\]"),
         (NotATensor, "output shape, type and device", "returns tuple where a tensor"),
         (Raises, "output shape, type and device", "raises KeyError: 'level'"),
-        (Half, "output shape, type and device", "torch.int64 where a floating-point type"),
+        (Integers, "output shape, type and device", "torch.int64 where the node states are torch.float32"),
+        (Double, "output shape, type and device", "torch.float64 where the node states are torch.float32"),
+        (Leaves, "output shape, type and device", "forward raises SystemExit: 0"),
         (OtherDevice, "output shape, type and device", "on meta where the node states are on cpu"),
         (Infinite, "finite output", "NaN or infinity for 4 nodes"),
         (DropoutInEval, "deterministic in eval mode", "two calls in eval mode differ"),

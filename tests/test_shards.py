@@ -22,7 +22,7 @@ from deepnets_bench.manifest import MANIFEST, Manifest, read_manifest, write_man
 from deepnets_bench.packing import pack_edges, unpack
 from deepnets_bench.primitives import PRIMITIVES
 from deepnets_bench.program import decode, encode
-from deepnets_bench.shards import DTYPES, open_split, write_shard
+from deepnets_bench.shards import DTYPES, Shard, open_split, write_shard
 from deepnets_bench.verification import verify
 
 SPLIT = SPLITS["test"]
@@ -107,11 +107,13 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     size = path.stat().st_size
     path.write_bytes(b"\0" * size)
     with pytest.raises(CorruptFile, match="truncated or not an HDF5 file"):
-        read_all(tmp_path)
+        Shard(path, "test", 0, 8)
     with h5py.File(path, "w") as file:
         file["adj"] = np.zeros((5, 5))
     path.write_bytes(path.read_bytes().ljust(size, b"\0"))
     with pytest.raises(CorruptFile, match="not one of deepnets-bench"):
+        Shard(path, "test", 0, 8)
+    with pytest.raises(CorruptFile, match="its checksum does not fit the manifest; generate the split again"):
         read_all(tmp_path)
 
 

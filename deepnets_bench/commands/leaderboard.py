@@ -235,7 +235,16 @@ def _board(track: str, results: Path | None, version: int | None, smoke: bool) -
 
 
 def _results_path(track: str, results: Path | None) -> Path:
-    return results or Path("leaderboards") / track / "results.csv"
+    """`results`, or the track's file under ./leaderboards; raises `UnknownName` where neither is known."""
+    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.harness.tracks import track_names
+
+    path = results or Path("leaderboards") / track / "results.csv"
+    if results is None and not path.exists():
+        known = {*track_names(), *(found.parent.name for found in Path("leaderboards").glob("*/results.csv"))}
+        if track not in known:
+            raise UnknownName("track", track, sorted(known))
+    return path
 
 
 def _track(name: str | None) -> Track | None:

@@ -92,9 +92,10 @@ def run(
     from deepnets_bench.errors import BadInput, RunFailed, UnknownName
     from deepnets_bench.gnn import parse_options, resolve
     from deepnets_bench.harness.events import require_tensorboard
-    from deepnets_bench.harness.jobs import RESULTS, Job, make_folder
+    from deepnets_bench.harness.jobs import RESULTS, Job, build_ghn, make_folder
     from deepnets_bench.harness.ranks import under_torchrun
     from deepnets_bench.harness.runner import run_jobs, unfinished
+    from deepnets_bench.harness.scoring import pick_device
     from deepnets_bench.harness.tracks import load_track
     from deepnets_bench.harness.view import view
 
@@ -130,6 +131,10 @@ def run(
         from deepnets_bench.harness import vision
 
         vision.download(protocol.images, images)
+    if scheduler is None:
+        pick_device(device)
+    for name in names:  # of ten classes as of any other: a wrong option must not become a row
+        build_ghn(protocol, name, options, num_classes=10)
     dataset = _dataset(protocol, data, images, console)
     everything = [Job(protocol, name, seed, options, images, devices) for name in names for seed in chosen]
     todo = unfinished(everything, dataset, folder)

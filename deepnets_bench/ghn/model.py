@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn import assign
 from deepnets_bench.ghn.config import GHNConfig, preset
 from deepnets_bench.ghn.decoders import TwoLayer, build_decoder
 from deepnets_bench.ghn.shapes import ShapeEncoder
+from deepnets_bench.gnn_check import check_output
 from deepnets_bench.primitives import PRIMITIVES
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class GHN(nn.Module):
         """
         x = self.embed(batch.op) + self.shape_enc(batch.shape)
         states: Tensor = self.gnn(x, batch)
-        self._check(x, states)
+        check_output(self.config.gnn or type(self.gnn).__name__, x, states)
         if self.config.layernorm:
             states = self.ln(states)
         return states
@@ -202,18 +202,6 @@ class GHN(nn.Module):
             last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
             last.weight /= 5
             last.bias.zero_()
-
-    def _check(self, x: Tensor, states: Any) -> None:
-        name = self.config.gnn or type(self.gnn).__name__
-        if not isinstance(states, Tensor) or states.shape != x.shape:
-            got = list(states.shape) if isinstance(states, Tensor) else type(states).__name__
-            raise BadInput(f"GNN {name} must return node states of shape {list(x.shape)}, not {got}.")
-        if states.device != x.device:
-            raise BadInput(f"GNN {name} returned node states on {states.device}, not on {x.device}.")
-        if not states.is_floating_point():
-            raise BadInput(f"GNN {name} must return floating-point node states, not {states.dtype}.")
-        if not torch.isfinite(states).all():
-            raise BadInput(f"GNN {name} returned NaN or infinite node states.")
 
 
 def build_gnn(config: GHNConfig) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Signals: SIGINT and SIGTERM as a flag or as an exception (no torch)."""
+"""Signals: SIGINT and SIGTERM as a flag, as an exception, or kept from a block of code (no torch)."""
 
 from __future__ import annotations
 
@@ -48,3 +48,27 @@ def termination_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def interrupt_held_back() -> Iterator[None]:
+    """SIGINT takes effect when the block ends, and never in a process that is started in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    """SIGINT and SIGTERM are lost: for a short end that a second Ctrl-C must not spoil."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

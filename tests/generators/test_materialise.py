@@ -162,6 +162,29 @@ def test_a_missing_shard_is_made_again(complete: Path, tmp_path: Path) -> None:
     assert contents(tmp_path) == contents(complete)
 
 
+def test_a_changed_shard_is_made_again(complete: Path, tmp_path: Path) -> None:
+    generate(SPLIT, tmp_path, **ARGUMENTS)
+    shard = sorted(tmp_path.rglob("*.h5"))[1]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    generate(SPLIT, tmp_path, num=25)
+    assert contents(tmp_path) == contents(complete)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_a_folder_that_cannot_be_made_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        number = errno.ENOENT if error is FileNotFoundError else errno.EACCES
+        raise error(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(BadInput, match="is not a folder this user can write to"):
+        generate(SPLIT, tmp_path / "new", **ARGUMENTS)
+
+
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

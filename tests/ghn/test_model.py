@@ -68,6 +68,7 @@ class Broken(nn.Module):
             "narrow": x[:, :3],
             "list": [x],
             "integers": x.long(),
+            "double": x.double(),
             "nan": x / 0 - x / 0,
             "device": x.to("meta"),
         }[self.fault]
@@ -76,11 +77,12 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("narrow", r"GNN Broken must return node states of shape \[\d+, 32\], not \[\d+, 3\]"),
-        ("list", "GNN Broken must return .* not list"),
-        ("integers", "GNN Broken must return floating-point .* not torch.int64"),
-        ("nan", "GNN Broken returned NaN"),
-        ("device", "GNN Broken returned node states on meta, not on cpu"),
+        ("narrow", r"GNN 'Broken': forward returns shape \[\d+, 3\] where \[N, dim\] = \[\d+, 32\]"),
+        ("list", "GNN 'Broken': forward returns list"),
+        ("integers", "GNN 'Broken': forward returns torch.int64 where the node states"),
+        ("double", "GNN 'Broken': forward returns torch.float64 where the node states are torch.float32"),
+        ("nan", "GNN 'Broken': forward returns NaN"),
+        ("device", "GNN 'Broken': forward returns a tensor on meta where the node states are on cpu"),
     ],
 )
 def test_broken_gnn_is_named(fault: str, sentence: str, batch: GraphBatch) -> None:

@@ -114,7 +114,7 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
     )
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]
     assert outcomes == view.outcomes
-    assert "must return node states of shape" in outcomes[0].reason
+    assert "forward returns shape" in outcomes[0].reason
     assert "Traceback" in outcomes[0].log.read_text()
     assert outcomes[1].reason == "its process was ended by SIGKILL, perhaps for want of memory"
     assert view.phases[-1] == "wide"

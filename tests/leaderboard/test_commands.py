@@ -121,6 +121,12 @@ def test_published_figures_are_shown_before_anything_is_measured(tmp_path: Path)
     assert isinstance(result.exception, BadInput)
 
 
+def test_a_misspelt_track_meets_the_nearest_one() -> None:
+    error = invoke("show", "--track", "digts").exception
+    assert isinstance(error, UnknownName)
+    assert "Did you mean 'digits'?" in str(error)
+
+
 def test_validate(results: Path) -> None:
     result = invoke("validate", results)
     assert result.exit_code == 0
