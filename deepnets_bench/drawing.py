@@ -50,7 +50,7 @@ _RADIUS = 0.3  # of the corners of edges from row to row, in lanes
 _SIZE = {"o": 0.68, "s": 0.58, "v": 0.66, "D": 0.52, "h": 0.76}  # diameter of each shape in lanes
 _INCH = 0.2  # a lane on paper
 _MAX_INCHES = 30.0
-_LEGEND_COLUMN = 4.6  # lanes
+_LEGEND_COLUMN = 5.6  # lanes that the longest entry takes
 
 # What is compared between splits: (attribute of `Distributions`, label, logarithmic axis).
 _QUANTITIES = (

@@ -296,7 +296,8 @@ def _announce(console: Console, everything: list[Job], todo: list[Job], folder: 
     names = ", ".join(job.name for job in todo) or "none"
     skipped = len(everything) - len(todo)
     note = f" ({skipped} finished ones in {folder} are skipped)" if skipped else ""
-    console.print(f"{len(todo)} jobs{note}: {names}", markup=False, highlight=False, soft_wrap=True)
+    plural = "" if len(todo) == 1 else "s"
+    console.print(f"{len(todo)} job{plural}{note}: {names}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
@@ -316,5 +317,5 @@ def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
 
 def _failure(failed: list[Outcome]) -> str:
     first = failed[0]
-    more = f" (and {len(failed) - 1} more jobs failed)" if len(failed) > 1 else ""
+    more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
     return f"{first.job.name}: {first.reason}; its log is {first.log}{more}."
