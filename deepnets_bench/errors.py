@@ -27,13 +27,18 @@ class CorruptFile(BadInput):
 
 
 class UnknownName(BadInput):
-    """A name is not among the choices; the message lists them and the nearest one."""
+    """A name is not among the choices; the message lists them and the nearest one.
 
-    def __init__(self, kind: str, query: str, choices: Iterable[str]) -> None:
+    `where` follows the name in the sentence, such as "of GNN 'gat'".
+    """
+
+    def __init__(self, kind: str, query: str, choices: Iterable[str], where: str = "") -> None:
         self.kind, self.query, self.choices = kind, query, tuple(choices)
         near = get_close_matches(query, self.choices, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        super().__init__(f"Unknown {kind} '{query}'.{hint} Choices: {', '.join(self.choices)}.")
+        place = f" {where}" if where else ""
+        listed = ", ".join(self.choices) or "none"
+        super().__init__(f"Unknown {kind} '{query}'{place}.{hint} Choices: {listed}.")
 
 
 class MissingExtra(BadInput):

@@ -68,7 +68,7 @@ class GNNSpec:
 
     def __post_init__(self) -> None:
         if self.edges not in EDGES:
-            raise UnknownName(f"edges of GNN '{self.name}'", str(self.edges), EDGES)
+            raise UnknownName("edges", str(self.edges), EDGES, f"of GNN '{self.name}'")
 
     @property
     def missing(self) -> bool:
@@ -343,7 +343,7 @@ def _attribute(module: Any, attribute: str, where: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         classes = [key for key, value in vars(module).items() if hasattr(value, "forward")]
-        raise UnknownName(f"GNN class in {where}", attribute, sorted(classes)) from None
+        raise UnknownName("GNN class", attribute, sorted(classes), f"in {where}") from None
 
 
 def _signature(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -367,7 +367,7 @@ def _arguments(
     accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in options:
         if key not in parameters and not accepts_any:
-            raise UnknownName(f"option of GNN '{name}'", key, [k for k in parameters if k not in widths])
+            raise UnknownName("option", key, [k for k in parameters if k not in widths], f"of GNN '{name}'")
     arguments = {**widths, **options}
     lacking = [key for key, p in _signature(factory).items() if p.default is p.empty and key not in arguments]
     if lacking:

@@ -208,7 +208,7 @@ def _read_json(name: str, file: IO[bytes]) -> dict[str, _Split]:
     splits = {}
     for split, content in data.items():
         if split not in SPLITS:
-            raise UnknownName(f"split in {name}", split, SPLITS)
+            raise UnknownName("split", split, SPLITS, f"in {name}")
         networks = content.get("nets") if isinstance(content, dict) else None
         whole = isinstance(networks, list) and all(isinstance(n, (_Network, BadInput)) for n in networks)
         if not networks or not whole:

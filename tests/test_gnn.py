@@ -224,7 +224,7 @@ def test_options_are_python_values_or_text():
 
 
 def test_unknown_option_lists_the_options():
-    with pytest.raises(UnknownName, match=r"option of GNN 'gat' 'head'. Did you mean 'heads'\?"):
+    with pytest.raises(UnknownName, match=r"option 'head' of GNN 'gat'. Did you mean 'heads'\?"):
         resolve("gat").build(8, head=2)
 
 

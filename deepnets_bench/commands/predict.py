@@ -131,7 +131,7 @@ def _call(path: str) -> nn.Module:
     function: Any = getattr(source, name, None)
     if not callable(function):
         choices = [key for key, value in vars(source).items() if callable(value) and not key.startswith("_")]
-        raise UnknownName(f"function in {package}", name, choices)
+        raise UnknownName("function", name, choices, f"in {package}")
     try:
         module = function()
     except Exception as error:

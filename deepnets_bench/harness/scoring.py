@@ -76,7 +76,7 @@ def score_checkpoint(
     """
     for name in splits:
         if name not in track.evaluation.splits:
-            raise UnknownName(f"split of track '{track.name}'", name, track.evaluation.splits)
+            raise UnknownName("split", name, track.evaluation.splits, f"of track '{track.name}'")
     torch.set_num_threads(track.training.threads)
     target = pick_device(device)
     ghn = GHN.load(path).to(target)

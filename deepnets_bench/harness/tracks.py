@@ -322,7 +322,7 @@ def parse_track(data: Mapping[str, Any], source: str = "track") -> Track:
         first = invalid.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UnknownName(f"key in track '{source}'", key, _keys_beside(first["loc"])) from invalid
+            raise UnknownName("key", key, _keys_beside(first["loc"]), f"in track '{source}'") from invalid
         message = first["msg"].removeprefix("Value error, ")
         where = f", {key}" if key else ""
         raise BadInput(f"Track '{source}'{where}: {message[:1].lower()}{message[1:]}.") from invalid

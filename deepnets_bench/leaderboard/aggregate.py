@@ -222,7 +222,7 @@ def find_entry(board: Board, query: str) -> Entry:
     found = [entry for entry in board.entries if entry.name == query]
     found = found or [entry for entry in board.entries if entry.gnn == query]
     if len(found) != 1:
-        raise UnknownName(f"method of {board.title}", query, [entry.name for entry in board.entries])
+        raise UnknownName("method", query, [entry.name for entry in board.entries], f"of {board.title}")
     return found[0]
 
 

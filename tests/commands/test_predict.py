@@ -101,7 +101,7 @@ def test_a_file_is_replaced_only_by_force(run: Run, checkpoint: Path, folder: Pa
     ("model", "sentence"),
     [
         ("torchvision:resnet19", "Unknown torchvision model 'resnet19'. Did you mean 'resnet1"),
-        ("my_models:smal", "Unknown function in my_models 'smal'. Did you mean 'small'?"),
+        ("my_models:smal", "Unknown function 'smal' in my_models. Did you mean 'small'?"),
         ("no_such_package:net", "'no_such_package' cannot be imported (ModuleNotFoundError"),
         ("my_models:fails", "my_models:fails() failed: ValueError: no such variant."),
         ("my_models:number", "my_models:number() returned int, not a torch.nn.Module."),

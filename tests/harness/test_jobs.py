@@ -59,7 +59,7 @@ def test_the_saved_hypernetwork_scores_the_same(tiny, data, finished):
     again = dict(score_checkpoint(checkpoint, tiny, data, ["test", "wide"], "cpu"))
     for row in rows[1:]:
         assert again[row.split]["accuracy_mean"] == row.accuracy_mean
-    with pytest.raises(UnknownName, match=r"split of track 'tiny' 'tset'\. Did you mean 'test'"):
+    with pytest.raises(UnknownName, match=r"split 'tset' of track 'tiny'\. Did you mean 'test'"):
         next(score_checkpoint(checkpoint, tiny, data, ["tset"], "cpu"))
 
 
