@@ -66,9 +66,13 @@ def test_paper_tracks_follow_the_paper(name, images, batch_size):
 def test_unknown_tracks_and_keys_name_the_nearest_one():
     with pytest.raises(UnknownName, match=r"Unknown track 'digit'\. Did you mean 'digits'\?"):
         load_track("digit")
-    with pytest.raises(UnknownName, match=r"'training\.step' in track 'track'\. Did you mean 'training\.steps'\?"):
+    with pytest.raises(
+        UnknownName, match=r"'training\.step' in track 'track'\. Did you mean 'training\.steps'\?"
+    ):
         tiny_track(training={"step": 3})
-    with pytest.raises(UnknownName, match=r"'networks.width_rules.0.width' in track 'track'. Did you mean .*widths'?"):
+    with pytest.raises(
+        UnknownName, match=r"'networks.width_rules.0.width' in track 'track'. Did you mean .*widths'?"
+    ):
         tiny_track(networks={"width_rules": [{"width": [8], "widths": [8], "fc_dims": [8]}]})
 
 
