@@ -119,6 +119,10 @@ def run(
     if log:
         require_tensorboard()
     specs = [resolve(name) for name in names]  # a misspelt name must not wait for the jobs before it
+    for name in names:  # for ten classes as for any other number: a wrong option must not become a row
+        build_ghn(protocol, name, options, num_classes=10)
+    if scheduler is None:
+        pick_device(device)
     folder = out or Path("leaderboards") / protocol.name
     make_folder(folder)
     console = Console(stderr=True)
@@ -131,10 +135,6 @@ def run(
         from deepnets_bench.harness import vision
 
         vision.download(protocol.images, images)
-    if scheduler is None:
-        pick_device(device)
-    for name in names:  # of ten classes as of any other: a wrong option must not become a row
-        build_ghn(protocol, name, options, num_classes=10)
     dataset = _dataset(protocol, data, images, console)
     everything = [Job(protocol, name, seed, options, images, devices) for name in names for seed in chosen]
     todo = unfinished(everything, dataset, folder)

@@ -87,7 +87,7 @@ def prepare_dataset(
     workers: int = 1,
     on_graphs: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Generate what a track needs and `root` lacks, which takes milliseconds when nothing does.
+    """Generate what a track needs and `root` lacks; the files that are there are checked by their checksums.
 
     `images` is the folder of the track's images, where they are files. `on_graphs(done, total)` reports
     progress. Raises `BadInput` for a folder that holds another dataset version or cannot be written, and
