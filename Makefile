@@ -3,10 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-TRACKS := digits digits-full
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo results test lint bench stress clean
+.PHONY: setup demo test lint bench stress clean
 
 setup: .venv/.done
 
@@ -20,13 +19,6 @@ setup: .venv/.done
 
 demo: setup
 	$(BIN)/deepnets-bench run --gnn mlp,gat --data demo/data --out demo/results
-
-results: setup
-	for track in $(TRACKS); do \
-		$(BIN)/deepnets-bench leaderboard build --track $$track && \
-		$(BIN)/deepnets-bench leaderboard html --track $$track || exit 1; \
-	done
-	$(BIN)/deepnets-bench leaderboard summary $(TRACKS) --into README.md
 
 test: setup
 	$(BIN)/python -m pytest
