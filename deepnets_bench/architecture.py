@@ -1,4 +1,4 @@
-"""Neural architectures as data: `Genotype` (two cells) and `Architecture` (a whole network)."""
+"""Neural architectures as data: `Genotype` (two cells), `Architecture` (a whole network) and its encoding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from deepnets_bench import ir
 from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.primitives import CELL_OPS, NORMS
+from deepnets_bench.program import Program, check_sizes, compile_code
 
 if TYPE_CHECKING:
-    from deepnets_bench.graph import ComputationGraph
     from deepnets_bench.network import Network
-    from deepnets_bench.program import Program
 
 Pair = tuple[str, int]
 
@@ -174,16 +177,12 @@ class Architecture:
         self, width: int = 32, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
     ) -> Program:
         """Compile to the list of operations both the graph and the network are derived from."""
-        from deepnets_bench.program import compile
-
         return compile(self, width=width, image_size=image_size, num_classes=num_classes, fc_dim=fc_dim)
 
     def graph(
         self, width: int = 32, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
     ) -> ComputationGraph:
         """The computation graph at a width (channels of the first cell); needs no torch."""
-        from deepnets_bench.graph import ComputationGraph
-
         return ComputationGraph.from_program(
             self.program(width=width, image_size=image_size, num_classes=num_classes, fc_dim=fc_dim)
         )
@@ -197,6 +196,86 @@ class Architecture:
         return Network(
             self.program(width=width, image_size=image_size, num_classes=num_classes, fc_dim=fc_dim)
         )
+
+
+def encode(arch: Architecture) -> np.ndarray:
+    """An architecture as int32 numbers: the header, both cells' (operation, input) pairs, both concats."""
+    genotype = arch.genotype
+    header = [
+        arch.n_cells,
+        arch.ks,
+        arch.stem_type,
+        arch.stem_pool,
+        NORMS.index(arch.norm),
+        arch.preproc,
+        arch.C_mult,
+        arch.fc_layers,
+        arch.fc_dim,
+        arch.glob_avg,
+        len(genotype.normal) // 2,
+        len(genotype.reduce) // 2,
+        len(genotype.normal_concat),
+        len(genotype.reduce_concat),
+    ]
+    pairs = [x for op, state in genotype.normal + genotype.reduce for x in (CELL_OPS.index(op), state)]
+    return np.array(header + pairs + [*genotype.normal_concat, *genotype.reduce_concat], dtype=np.int32)
+
+
+def decode(code: np.ndarray) -> Architecture:
+    """Invert `encode`; raises `BadInput` where the numbers are no architecture."""
+    numbers = [int(x) for x in code]
+    if len(numbers) < ir.HEADER or min(numbers) < 0 or len(numbers) != _encoded_length(numbers):
+        raise BadInput("The encoded architecture has the wrong length.")
+    steps = numbers[ir.STEPS_NORMAL], numbers[ir.STEPS_REDUCE]
+    states = numbers[ir.CONCAT_NORMAL], numbers[ir.CONCAT_REDUCE]
+    if (
+        numbers[ir.NORM_KIND] >= len(NORMS)
+        or max(numbers[ir.STEM_POOL], numbers[ir.PREPROC], numbers[ir.POOL_HEAD]) > 1
+    ):
+        raise BadInput("The encoded architecture has a field out of range.")
+    tail = numbers[ir.HEADER :]
+    cells = []
+    for n_steps in steps:
+        pairs, tail = tail[: 4 * n_steps], tail[4 * n_steps :]
+        if any(op >= len(CELL_OPS) for op in pairs[::2]):
+            raise BadInput("The encoded architecture has an unknown operation.")
+        cells.append(tuple((CELL_OPS[op], state) for op, state in zip(pairs[::2], pairs[1::2], strict=True)))
+    genotype = Genotype(cells[0], tuple(tail[: states[0]]), cells[1], tuple(tail[states[0] :]))
+    return Architecture(
+        genotype,
+        n_cells=numbers[ir.N_CELLS],
+        ks=numbers[ir.KS],
+        stem_type=numbers[ir.STEM_TYPE],
+        stem_pool=bool(numbers[ir.STEM_POOL]),
+        norm=NORMS[numbers[ir.NORM_KIND]],
+        preproc=bool(numbers[ir.PREPROC]),
+        C_mult=numbers[ir.C_MULT],
+        fc_layers=numbers[ir.FC_LAYERS],
+        fc_dim=numbers[ir.FC_DIM],
+        glob_avg=bool(numbers[ir.POOL_HEAD]),
+    )
+
+
+def _encoded_length(code: list[int]) -> int:
+    """Length that the header of an encoded architecture announces."""
+    return int(
+        ir.HEADER
+        + 4 * (code[ir.STEPS_NORMAL] + code[ir.STEPS_REDUCE])
+        + code[ir.CONCAT_NORMAL]
+        + code[ir.CONCAT_REDUCE]
+    )
+
+
+def compile(
+    arch: Architecture, *, width: int, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
+) -> Program:
+    """Compile an architecture at a width (channels of its first cell).
+
+    `image_size` up to 64 (a multiple of 8) takes the CIFAR form, above (a multiple of 32) the ImageNet
+    form; `fc_dim` replaces the architecture's. Raises `BadInput` for sizes that no form supports.
+    """
+    check_sizes(width, image_size, num_classes, fc_dim, is_vit=arch.is_vit)
+    return compile_code(encode(arch), width, image_size, num_classes, fc_dim)
 
 
 def _sorted_steps(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:

@@ -1,6 +1,6 @@
 """Checks and canonical 128-bit keys of integer-encoded architectures, at numba speed.
 
-An encoded architecture is the integer vector of `program.encode`.
+An encoded architecture is the integer vector of `architecture.encode`.
 """
 
 from __future__ import annotations

@@ -11,12 +11,11 @@ import numpy as np
 
 from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, Genotype
+from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.program import Program, check_sizes
 
 if TYPE_CHECKING:
-    from deepnets_bench.graph import ComputationGraph
     from deepnets_bench.network import Network
-    from deepnets_bench.program import Program
 
 # Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019.
 DARTS = Genotype(
@@ -108,8 +107,6 @@ class ResNet50:
 
     def graph(self, *sizes: Any, **named: Any) -> ComputationGraph:
         """The computation graph; arguments as `program`."""
-        from deepnets_bench.graph import ComputationGraph
-
         return ComputationGraph.from_program(self.program(*sizes, **named))
 
     def build(self, *sizes: Any, **named: Any) -> Network:

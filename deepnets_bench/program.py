@@ -1,8 +1,9 @@
 """The one description of a network: its operations in execution order, with inputs and parameter shapes.
 
-`compile` turns an architecture into a `Program`; the graph (`graph.py`) and the network (`network.py`) are
-both derived from it, so they cannot disagree. The compiler works on integers only and is compiled by
-numba, so that a program takes microseconds; names of parameters are spelled out when asked for.
+`compile_code` turns an architecture, encoded as integers by `architecture.encode`, into a `Program`; the
+graph (`graph.py`) and the network (`network.py`) are both derived from it, so they cannot disagree. The
+compiler is compiled by numba, so that a program takes microseconds; names of parameters are spelled out when
+asked for.
 
 Rules: Knyazev et al., "Parameter Prediction for Unseen Deep Architectures", NeurIPS 2021, appendix A, as
 fixed by the authors' code; the cell layout is that of DARTS (Liu et al., ICLR 2019).
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,40 +20,24 @@ from deepnets_bench.emit import count_params, emit, live_rows
 from deepnets_bench.errors import BadInput
 from deepnets_bench.ir import (
     BIAS,
-    C_MULT,
     CELL,
-    CONCAT_NORMAL,
-    CONCAT_REDUCE,
     CONV,
     FC_DIM,
-    FC_LAYERS,
-    HEADER,
     HEADS,
     IMAGENET_FROM,
     IN_CH,
     KH,
     KIND,
-    KS,
     KW,
     LINEAR,
-    N_CELLS,
     NORM_KIND,
     OP,
     OUT_CH,
-    POOL_HEAD,
     POS_ENC,
-    PREPROC,
     SLOT,
     SLOT_NAMES,
-    STEM_POOL,
-    STEM_TYPE,
-    STEPS_NORMAL,
-    STEPS_REDUCE,
 )
-from deepnets_bench.primitives import CELL_OPS, NORMS
-
-if TYPE_CHECKING:
-    from deepnets_bench.architecture import Architecture
+from deepnets_bench.primitives import NORMS
 
 
 @dataclass(frozen=True)
@@ -125,86 +109,10 @@ def weight_shape(row: list[int]) -> tuple[int, ...]:
     return (row[OUT_CH],)
 
 
-def encode(arch: Architecture) -> np.ndarray:
-    """An architecture as int32 numbers: the header, both cells' (operation, input) pairs, both concats."""
-    genotype = arch.genotype
-    header = [
-        arch.n_cells,
-        arch.ks,
-        arch.stem_type,
-        arch.stem_pool,
-        NORMS.index(arch.norm),
-        arch.preproc,
-        arch.C_mult,
-        arch.fc_layers,
-        arch.fc_dim,
-        arch.glob_avg,
-        len(genotype.normal) // 2,
-        len(genotype.reduce) // 2,
-        len(genotype.normal_concat),
-        len(genotype.reduce_concat),
-    ]
-    pairs = [x for op, state in genotype.normal + genotype.reduce for x in (CELL_OPS.index(op), state)]
-    return np.array(header + pairs + [*genotype.normal_concat, *genotype.reduce_concat], dtype=np.int32)
-
-
-def decode(code: np.ndarray) -> Architecture:
-    """Invert `encode`; raises `BadInput` where the numbers are no architecture."""
-    from deepnets_bench.architecture import Architecture, Genotype
-
-    numbers = [int(x) for x in code]
-    if len(numbers) < HEADER or min(numbers) < 0 or len(numbers) != encoded_length(numbers):
-        raise BadInput("The encoded architecture has the wrong length.")
-    steps = numbers[STEPS_NORMAL], numbers[STEPS_REDUCE]
-    states = numbers[CONCAT_NORMAL], numbers[CONCAT_REDUCE]
-    if numbers[NORM_KIND] >= len(NORMS) or max(numbers[STEM_POOL], numbers[PREPROC], numbers[POOL_HEAD]) > 1:
-        raise BadInput("The encoded architecture has a field out of range.")
-    tail = numbers[HEADER:]
-    cells = []
-    for n_steps in steps:
-        pairs, tail = tail[: 4 * n_steps], tail[4 * n_steps :]
-        if any(op >= len(CELL_OPS) for op in pairs[::2]):
-            raise BadInput("The encoded architecture has an unknown operation.")
-        cells.append(tuple((CELL_OPS[op], state) for op, state in zip(pairs[::2], pairs[1::2], strict=True)))
-    genotype = Genotype(cells[0], tuple(tail[: states[0]]), cells[1], tuple(tail[states[0] :]))
-    return Architecture(
-        genotype,
-        n_cells=numbers[N_CELLS],
-        ks=numbers[KS],
-        stem_type=numbers[STEM_TYPE],
-        stem_pool=bool(numbers[STEM_POOL]),
-        norm=NORMS[numbers[NORM_KIND]],
-        preproc=bool(numbers[PREPROC]),
-        C_mult=numbers[C_MULT],
-        fc_layers=numbers[FC_LAYERS],
-        fc_dim=numbers[FC_DIM],
-        glob_avg=bool(numbers[POOL_HEAD]),
-    )
-
-
-def encoded_length(code: np.ndarray | list[int]) -> int:
-    """Length that the header of an encoded architecture announces."""
-    return int(
-        HEADER + 4 * (code[STEPS_NORMAL] + code[STEPS_REDUCE]) + code[CONCAT_NORMAL] + code[CONCAT_REDUCE]
-    )
-
-
-def compile(
-    arch: Architecture, *, width: int, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
-) -> Program:
-    """Compile an architecture at a width (channels of its first cell).
-
-    `image_size` up to 64 (a multiple of 8) takes the CIFAR form, above (a multiple of 32) the ImageNet
-    form; `fc_dim` replaces the architecture's. Raises `BadInput` for sizes that no form supports.
-    """
-    check_sizes(width, image_size, num_classes, fc_dim, is_vit=arch.is_vit)
-    return compile_code(encode(arch), width, image_size, num_classes, fc_dim)
-
-
 def compile_code(
     code: np.ndarray, width: int, image_size: int, num_classes: int, fc_dim: int | None
 ) -> Program:
-    """`compile` for a valid encoded architecture (int32) and sizes that were checked."""
+    """Compile a valid encoded architecture (int32) at sizes that were checked."""
     fc_dim = fc_dim or int(code[FC_DIM])
     table, args, n_rows, n_args, valid = emit(code, width, image_size, num_classes, fc_dim)
     tracks_statistics = NORMS[code[NORM_KIND]] == "bn-track"

@@ -26,7 +26,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from deepnets_bench import __version__
-from deepnets_bench.architecture import Architecture
+from deepnets_bench.architecture import Architecture, compile, decode, encode
 from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
 from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.keys import canonical_key
@@ -39,7 +39,6 @@ from deepnets_bench.manifest import (
     write_manifest,
 )
 from deepnets_bench.packing import MAX_NODES
-from deepnets_bench.program import compile, decode, encode
 from deepnets_bench.published_graphs import StoredNames, compare
 from deepnets_bench.shards import Part, graph_part, join_parts, write_shard
 
@@ -58,7 +57,7 @@ _SHARD_SIZE = 10_000
 class _Network(NamedTuple):
     """One entry of a metadata file, small enough to hold a million."""
 
-    code: bytes  # int32, `program.encode`
+    code: bytes  # int32, `architecture.encode`
     width: int | None
     num_nodes: int | None
     num_params: tuple[int | None, ...]  # by form

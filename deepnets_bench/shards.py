@@ -9,7 +9,7 @@ last: a split is what its manifest lists. A shard holds one flat array a column 
     edge          the predecessors of every node, as distances in node numbers, largest first (`packing`);
                   nodes that join several (sum, concat, cse) are preceded by how many, `input` and `pos_enc`
                   have none, all others one
-    architecture  integers of `program.encode`; empty for a network that is known by name only
+    architecture  integers of `architecture.encode`; empty for a network that is known by name only
     width         channels of the first cell in CIFAR-10 and in ImageNet form
     num_params    parameters at these widths (fc_dim 256, 10 and 1000 classes), dead branches included
     key           128-bit canonical key of the architecture (`keys.canonical_key`)
@@ -29,12 +29,13 @@ import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deepnets_bench.architecture import Architecture, decode
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.files import write_atomically
 from deepnets_bench.manifest import (
@@ -46,10 +47,6 @@ from deepnets_bench.manifest import (
     shard_name,
 )
 from deepnets_bench.packing import MAX_NODES, PROBLEMS, pack_edges, unpack
-from deepnets_bench.program import decode
-
-if TYPE_CHECKING:
-    from deepnets_bench.architecture import Architecture
 
 Columns = Mapping[str, NDArray[Any]]
 # Some graphs: lengths [graphs, 4] of their ragged columns, these four, then width, num_params and key.
@@ -72,7 +69,7 @@ class GraphRecord:
 
     `op` uint8 [N], `cell` int16 [N], `edge_index` int64 [2, E] with source < target sorted by
     (target, source); `width` and `num_params` of the CIFAR-10 and the ImageNet form. `encoded` (int32,
-    `program.encode`) is empty where the network is known by `name`.
+    `architecture.encode`) is empty where the network is known by `name`.
     """
 
     index: int

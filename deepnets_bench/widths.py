@@ -51,7 +51,7 @@ class WidthRule(BaseModel):
 
 
 def width_rule(code: Sequence[int], params: int, rules: Sequence[WidthRule]) -> WidthRule:
-    """The first rule that matches an architecture (the integers of `program.encode`), or `BadInput`."""
+    """The first rule that matches an architecture (the integers of `architecture.encode`), or `BadInput`."""
     for rule in rules:
         if rule.matches(code, params):
             return rule

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepnets_bench.architecture import encode
 from deepnets_bench.emit import live_rows
 from deepnets_bench.errors import RunFailed
 from deepnets_bench.generators.recipes import (
@@ -27,7 +28,6 @@ from deepnets_bench.kernel import kernel
 from deepnets_bench.keys import canonical_key
 from deepnets_bench.packing import MAX_NODES, pack_edges
 from deepnets_bench.predefined import ResNet50, predefined
-from deepnets_bench.program import encode
 from deepnets_bench.shards import Part, graph_part, join_parts
 
 Columns = dict[str, NDArray[Any]]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from deepnets_bench import Architecture, BadInput, Genotype, UnknownName
+from deepnets_bench.architecture import decode, encode
 from deepnets_bench.predefined import DARTS, VIT, ResNet50, predefined
-from deepnets_bench.program import decode, encode
 from tests.strategies import architectures
 
 

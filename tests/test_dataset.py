@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from deepnets_bench import DeepNets1M, GraphBatch, MetaBatchSampler
+from deepnets_bench.architecture import encode
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.generators import generate
 from deepnets_bench.generators.assembly import sampled_columns
 from deepnets_bench.generators.recipes import SPLITS
 from deepnets_bench.predefined import ResNet50
-from deepnets_bench.program import encode
 from deepnets_bench.widths import PAPER_RULES, width_rule
 from tests.test_shards import write
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepnets_bench import ir
+from deepnets_bench.architecture import decode, encode
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.generators.assembly import sampled_columns
 from deepnets_bench.generators.recipes import SPLITS
@@ -21,7 +22,6 @@ from deepnets_bench.keys import canonical_key, is_valid
 from deepnets_bench.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from deepnets_bench.packing import pack_edges, unpack
 from deepnets_bench.primitives import PRIMITIVES
-from deepnets_bench.program import decode, encode
 from deepnets_bench.shards import DTYPES, Shard, open_split, write_shard
 from deepnets_bench.verification import verify
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from deepnets_bench import Architecture, Genotype
+from deepnets_bench.architecture import encode
 from deepnets_bench.errors import BadInput
-from deepnets_bench.program import encode
 from deepnets_bench.widths import PAPER_RULES, WidthRule, width_rule
 
 NARROW = {64, 128, 192, 256}

@@ -10,13 +10,12 @@ import pytest
 from scipy.stats import chisquare
 
 from deepnets_bench import ir
-from deepnets_bench.architecture import Architecture
+from deepnets_bench.architecture import Architecture, encode
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.generators import SPLITS, sample
 from deepnets_bench.generators.recipes import N_EVALUATION_STREAMS, candidate, key_share
 from deepnets_bench.generators.streams import open_stream
 from deepnets_bench.keys import canonical_key
-from deepnets_bench.program import encode
 
 N = 150
 DRAWN = {split: [sample(split, i) for i in range(N)] for split in SPLITS}
