@@ -1,11 +1,9 @@
-"""Pictures with matplotlib (extra `report`): one computation graph, and the distributions of splits."""
+"""Pictures with matplotlib (extra `report`): computation graphs, and how figures are saved."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +11,12 @@ import numpy as np
 
 from deepnets_bench.errors import BadInput, MissingExtra
 from deepnets_bench.files import write_atomically
-from deepnets_bench.inspection import SAMPLE, degree_and_path
-from deepnets_bench.layout import Layout, Point, layered_layout
+from deepnets_bench.layout import Drawable, Layout, Point, layered_layout
 from deepnets_bench.primitives import PRIMITIVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from deepnets_bench.graph import ComputationGraph
-    from deepnets_bench.shards import ShardReader
 
 SUFFIXES = ("png", "svg", "pdf")
 
@@ -52,30 +46,17 @@ _INCH = 0.2  # a lane on paper
 _MAX_INCHES = 30.0
 _LEGEND_COLUMN = 5.6  # lanes that the longest entry takes
 
-# What is compared between splits: (attribute of `Distributions`, label, logarithmic axis).
-_QUANTITIES = (
-    ("nodes", "nodes", True),
-    ("degree", "average degree", False),
-    ("path", "average shortest path", False),
-    ("num_params", "parameters (stored width)", True),
-)
-_BINS = 24
-_FEW = 10  # values up to which each is drawn as a line of its own
-_ROW_INCHES, _COLUMN_INCHES = 0.85, 1.75
-_REFERENCE = "train"
-_ORDER = ("search", "val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # from top to bottom
-_COLOURS = ("#4477aa", "#228833", "#117733", "#cc3311", "#ee7733", "#aa3377", "#332288", "#7d5a38")
 _DPI = 200
 
 
-def draw_graph(graph: ComputationGraph, ax: Axes | None = None) -> Axes:
+def draw_graph(graph: Drawable, ax: Axes | None = None) -> Axes:
     """Draw a graph with its dataflow from left to right, folded into rows; returns the axes.
 
     Cells are boxes that follow each other like words of a text; colours and shapes are primitives, with
     their numbers in the legend. Without `ax` a pyplot figure of fitting size is made, about 7 inches wide
     for 200 nodes. Raises `MissingExtra` without matplotlib.
     """
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     layout = layered_layout(graph)
     counts = Counter(PRIMITIVES[op] for op in graph.op)
     left, bottom, right, top = layout.bounds
@@ -164,98 +145,9 @@ def _rounded(points: tuple[Point, ...]) -> Any:
     return Line([*vertices, corners[-1]], [*codes, Line.LINETO])
 
 
-@dataclass(frozen=True)
-class Distributions:
-    """Figures of the first graphs of a split, one value a graph; `num_params` at the stored widths."""
-
-    split: str
-    nodes: np.ndarray
-    degree: np.ndarray
-    path: np.ndarray
-    num_params: np.ndarray
-
-
-def distributions(reader: ShardReader, sample: int = SAMPLE) -> Distributions:
-    """Read what `draw_statistics` draws; degrees and paths take edges as undirected."""
-    records = reader[:sample]
-    degree, path = np.array([degree_and_path(record.edge_index, record.num_nodes) for record in records]).T
-    return Distributions(
-        reader.split,
-        np.array([record.num_nodes for record in records], np.float64),
-        degree,
-        path,
-        np.array([record.num_params[0] for record in records], np.float64),
-    )
-
-
-def draw_statistics(splits: Sequence[Distributions]) -> Figure:
-    """Distributions of nodes, degree, path length and parameters: a row a split, in front of train in grey.
-
-    Areas are equal, and the dotted line is the mean. Splits of few networks are drawn as a line for each.
-    Raises `MissingExtra` without matplotlib, `BadInput` without a split.
-    """
-    pyplot = _pyplot()
-    if not splits:
-        raise BadInput("There is no split to draw.")
-    by_name = {split.split: split for split in splits}
-    reference = by_name.get(_REFERENCE)
-    order = {name: i for i, name in enumerate(_ORDER)}
-    rows = sorted(
-        (split for split in splits if split is not reference or len(splits) == 1),
-        key=lambda split: (order.get(split.split, len(order)), split.split),
-    )
-    size = (_COLUMN_INCHES * len(_QUANTITIES) + 0.7, _ROW_INCHES * len(rows) + 0.75)
-    with pyplot.rc_context({"font.size": 8, "axes.linewidth": 0.6, "xtick.major.width": 0.6}):
-        figure, axes = pyplot.subplots(
-            len(rows), len(_QUANTITIES), sharex="col", squeeze=False, figsize=size, layout="constrained"
-        )
-        for column, (key, label, logarithmic) in enumerate(_QUANTITIES):
-            every = np.concatenate([getattr(split, key) for split in splits])
-            bins = _bins(every, logarithmic)
-            for row, split in enumerate(rows):
-                ax = axes[row, column]
-                if reference is not None and reference is not split:
-                    _histogram(ax, getattr(reference, key), bins, "#c8c8c8", fill=True)
-                _histogram(ax, getattr(split, key), bins, _COLOURS[row % len(_COLOURS)], fill=False)
-                if logarithmic:
-                    ax.set_xscale("log")
-                ax.set_yticks([])
-                ax.set_ylim(bottom=0)
-                ax.spines[["left", "right", "top"]].set_visible(False)
-                if column == 0:
-                    ax.set_ylabel(split.split, rotation=0, ha="right", va="center", weight="bold")
-            axes[-1, column].set_xlabel(label)
-        handles = axes[0, 0].get_legend_handles_labels()[0]
-        if reference is not None and handles and len(splits) > 1:
-            figure.legend(handles[:1], [_REFERENCE], loc="outside upper right", frameon=False)
-    return figure
-
-
-def _bins(values: np.ndarray, logarithmic: bool) -> np.ndarray:
-    low, high = float(values.min()), float(values.max())
-    if logarithmic:
-        return np.geomspace(low * 0.98, high * 1.02, _BINS + 1)
-    pad = 0.02 * (high - low) or 0.5
-    return np.linspace(low - pad, high + pad, _BINS + 1)
-
-
-def _histogram(ax: Axes, values: np.ndarray, bins: np.ndarray, colour: str, fill: bool) -> None:
-    """Shares of the values in each bin, so that splits of different sizes compare."""
-    if len(values) <= _FEW:
-        for value in values:
-            ax.axvline(value, color=colour, lw=1.2)
-        return
-    shares = np.histogram(values, bins)[0] / len(values)
-    if fill:
-        ax.stairs(shares, bins, fill=True, color=colour, label=_REFERENCE)
-    else:
-        ax.stairs(shares, bins, color=colour, lw=1.3)
-    ax.axvline(values.mean(), color="#888888" if fill else colour, lw=0.9, ls=":")
-
-
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a picture, whole or not at all; the same picture gives the same bytes. Closes the figure."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     image = io.BytesIO()
     suffix = path.suffix[1:]
     dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
@@ -267,7 +159,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def check_target(path: Path) -> None:
     """Raise where no picture can be written to a path, before any work is done."""
-    _pyplot()
+    load_pyplot()
     if path.suffix[1:] not in SUFFIXES:
         raise BadInput(f"{path} must end in .{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}.")
     if not path.parent.is_dir():
@@ -276,7 +168,8 @@ def check_target(path: Path) -> None:
         raise BadInput(f"{path} is a folder.")
 
 
-def _pyplot() -> Any:
+def load_pyplot() -> Any:
+    """matplotlib's pyplot; raises `MissingExtra` without it."""
     try:
         from matplotlib import pyplot
     except ImportError as error:

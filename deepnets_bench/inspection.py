@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from deepnets_bench import ir
-from deepnets_bench.kernel import kernel
+from deepnets_bench.algorithms import degree_and_path
 from deepnets_bench.primitives import PRIMITIVES
 from deepnets_bench.shards import ShardReader
 from deepnets_bench.verification import count_duplicates
@@ -82,44 +82,6 @@ def split_statistics(reader: ShardReader, sample: int = SAMPLE) -> SplitStatisti
         without_norm=1 - sum(norms) / max(len(norms), 1),
         duplicates=count_duplicates(reader.column("key")),
     )
-
-
-@kernel()
-def degree_and_path(edge_index, num_nodes):  # type: ignore[no-untyped-def]
-    """(mean degree, mean shortest path between different nodes) of a graph, edges taken as undirected."""
-    n_edges = edge_index.shape[1]
-    start = np.zeros(num_nodes + 1, np.int64)
-    for e in range(n_edges):
-        start[edge_index[0, e] + 1] += 1
-        start[edge_index[1, e] + 1] += 1
-    start = np.cumsum(start)
-    neighbour = np.empty(2 * n_edges, np.int64)
-    fill = start[:-1].copy()
-    for e in range(n_edges):
-        u, v = edge_index[0, e], edge_index[1, e]
-        neighbour[fill[u]] = v
-        fill[u] += 1
-        neighbour[fill[v]] = u
-        fill[v] += 1
-    total, pairs = 0, 0
-    queue = np.empty(num_nodes, np.int64)
-    for origin in range(num_nodes):
-        distance = np.full(num_nodes, -1, np.int64)
-        distance[origin] = 0
-        queue[0] = origin
-        head, tail = 0, 1
-        while head < tail:
-            u = queue[head]
-            head += 1
-            total += distance[u]
-            for k in range(start[u], start[u + 1]):
-                v = neighbour[k]
-                if distance[v] < 0:
-                    distance[v] = distance[u] + 1
-                    queue[tail] = v
-                    tail += 1
-        pairs += tail - 1
-    return 2 * n_edges / num_nodes, total / max(pairs, 1)
 
 
 def statistics_table(statistics: list[SplitStatistics]) -> Table:

@@ -11,14 +11,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from deepnets_bench.graph import GLOB_AVG
-
-if TYPE_CHECKING:
-    from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.primitives import GLOB_AVG
 
 Point = tuple[float, float]
 
@@ -28,6 +25,25 @@ ROW_GAP = 1.5
 TRACK = 0.32  # between two edges that run side by side from a row to the next
 _SWEEPS = 12
 _ASPECT = 1.5  # width to height that the number of rows aims at
+
+
+class Drawable(Protocol):
+    """What of a `ComputationGraph` decides where its nodes are drawn and how they look."""
+
+    @property
+    def op(self) -> np.ndarray: ...
+
+    @property
+    def cell(self) -> np.ndarray: ...
+
+    @property
+    def param_name(self) -> list[str | None]: ...
+
+    @property
+    def edge_index(self) -> np.ndarray: ...
+
+    @property
+    def num_nodes(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ class Layout:
     bounds: tuple[float, float, float, float]  # left, bottom, right, top
 
 
-def layered_layout(graph: ComputationGraph) -> Layout:
+def layered_layout(graph: Drawable) -> Layout:
     """Lay a graph out; the result depends on the graph alone."""
     blocks = _blocks(graph)
     column, block_columns = _columns(graph, blocks)
@@ -64,7 +80,7 @@ def layered_layout(graph: ComputationGraph) -> Layout:
     return _place(lanes, y, rows, block_columns, _labels(graph, blocks))
 
 
-def _blocks(graph: ComputationGraph) -> np.ndarray:
+def _blocks(graph: Drawable) -> np.ndarray:
     """Block of every node, ascending: stem, cells, head; one block where cells do not follow each other."""
     cell = graph.cell.astype(np.int64)
     if len(set(cell.tolist())) == 1 or np.any(np.diff(cell) < 0):
@@ -83,13 +99,13 @@ def _blocks(graph: ComputationGraph) -> np.ndarray:
     return np.unique(block, return_inverse=True)[1]
 
 
-def _only_consumer(graph: ComputationGraph, node: int) -> bool:
+def _only_consumer(graph: Drawable, node: int) -> bool:
     """Does everything before a node lead through it?"""
     source, target = graph.edge_index
     return bool(np.all(target[source < node] <= node))
 
 
-def _labels(graph: ComputationGraph, blocks: np.ndarray) -> list[str]:
+def _labels(graph: Drawable, blocks: np.ndarray) -> list[str]:
     if blocks[-1] == 0:
         return [""]
     labels = []
@@ -106,7 +122,7 @@ def _labels(graph: ComputationGraph, blocks: np.ndarray) -> list[str]:
     return labels
 
 
-def _columns(graph: ComputationGraph, blocks: np.ndarray) -> tuple[np.ndarray, list[range]]:
+def _columns(graph: Drawable, blocks: np.ndarray) -> tuple[np.ndarray, list[range]]:
     """Column of every node, and the columns of every block.
 
     Within its block a node is one column to the right of its last predecessor.
@@ -126,7 +142,7 @@ def _columns(graph: ComputationGraph, blocks: np.ndarray) -> tuple[np.ndarray, l
 class _Lanes:
     """Items in columns: nodes, and points where edges pass; all edges of a source share their points."""
 
-    def __init__(self, graph: ComputationGraph, column: np.ndarray) -> None:
+    def __init__(self, graph: Drawable, column: np.ndarray) -> None:
         self.column = column.tolist()  # of every item; nodes come first
         self.source = list(range(graph.num_nodes))  # the node whose value passes here
         n = graph.num_nodes

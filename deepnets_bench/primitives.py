@@ -20,6 +20,23 @@ PRIMITIVES = (
     "pos_enc",
     "glob_avg",
 )
+(
+    MAX_POOL,
+    AVG_POOL,
+    SEP_CONV,
+    DIL_CONV,
+    CONV,
+    MSA,
+    CSE,
+    SUM,
+    CONCAT,
+    INPUT,
+    BIAS,
+    BN,
+    LN,
+    POS_ENC,
+    GLOB_AVG,
+) = range(len(PRIMITIVES))
 
 # Order is the order in which operations are sampled.
 CELL_OPS = (

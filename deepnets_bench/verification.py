@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepnets_bench import ir
 from deepnets_bench.emit import count_params, emit, live_rows
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.graph import assemble
+from deepnets_bench.folding import assemble
 from deepnets_bench.kernel import kernel
 from deepnets_bench.keys import canonical_key
 from deepnets_bench.manifest import SUFFIX, Manifest, finished_splits, read_manifest

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from deepnets_bench.architecture import encode
 from deepnets_bench.emit import live_rows
 from deepnets_bench.errors import RunFailed
+from deepnets_bench.folding import assemble
 from deepnets_bench.generators.recipes import (
     CIFAR_CLASSES,
     CIFAR_SIZE,
@@ -23,7 +24,6 @@ from deepnets_bench.generators.recipes import (
     num_params,
     stream_key,
 )
-from deepnets_bench.graph import assemble
 from deepnets_bench.kernel import kernel
 from deepnets_bench.keys import canonical_key
 from deepnets_bench.packing import MAX_NODES, pack_edges

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from deepnets_bench.algorithms import degree_and_path
 from deepnets_bench.generators import generate
 from deepnets_bench.inspection import (
     architecture_table,
-    degree_and_path,
     split_statistics,
     statistics_table,
 )

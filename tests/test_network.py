@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, Genotype
 from deepnets_bench.errors import BadInput
-from deepnets_bench.graph import BN, LN
 from deepnets_bench.network import _ACTIVATIONS, Network, _Crop, execute
+from deepnets_bench.primitives import BN, LN
 from tests.ghn.networks import ATTENTION, BARE, CONVOLUTIONS
 
 C, SIZE = 16, 16

@@ -195,9 +195,9 @@ def inspect(
     readers = [open_split(what, name) for name in names]
     console.print(inspection.statistics_table([inspection.split_statistics(reader) for reader in readers]))
     if stats is not None:
-        from deepnets_bench import drawing
+        from deepnets_bench import drawing, plots
 
-        drawing.save_figure(drawing.draw_statistics([drawing.distributions(r) for r in readers]), stats)
+        drawing.save_figure(plots.draw_statistics([plots.distributions(r) for r in readers]), stats)
 
 
 def _check_picture(target: Path | None) -> None:

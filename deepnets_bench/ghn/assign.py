@@ -21,7 +21,8 @@ from torch import Tensor
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn.decoders import ConvDecoder, KernelGroup, MLPDecoder
-from deepnets_bench.graph import BIAS, BN, LN, POS_ENC, ComputationGraph
+from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.primitives import BIAS, BN, LN, POS_ENC
 
 TOKEN_STD = 0.02  # of the random rows of a position embedding that stand for no position
 

@@ -12,7 +12,7 @@ import numpy as np
 from deepnets_bench.architecture import encode
 from deepnets_bench.dataset import MetaBatchSampler
 from deepnets_bench.errors import BadInput
-from deepnets_bench.graph import assemble
+from deepnets_bench.folding import assemble
 from deepnets_bench.harness.data import StoredArchitectures
 from deepnets_bench.harness.tracks import Networks
 from deepnets_bench.widths import WidthRule, width_rule

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.graph import BIAS, BN, LN, POS_ENC, ComputationGraph
+from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.primitives import BIAS, BN, LN, POS_ENC
 
 
 def predict(ghn: GHN, graph: ComputationGraph, states: Tensor) -> dict[str, Tensor]:

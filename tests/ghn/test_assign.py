@@ -9,7 +9,8 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn import assign
 from deepnets_bench.ghn.decoders import KernelGroup
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.graph import BN, CONV, INPUT, POS_ENC, ComputationGraph
+from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.primitives import BN, CONV, INPUT, POS_ENC
 from tests.ghn import naive
 from tests.ghn.networks import ATTENTION, BARE, CONVOLUTIONS
 
