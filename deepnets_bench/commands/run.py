@@ -132,9 +132,9 @@ def run(
         soft_wrap=True,
     )
     if download:
-        from deepnets_bench.harness import vision
+        from deepnets_bench.harness.loading import download as fetch
 
-        vision.download(protocol.images, images)
+        fetch(protocol.images, images)
     dataset = _dataset(protocol, data, images, console)
     everything = [Job(protocol, name, seed, options, images, devices) for name in names for seed in chosen]
     todo = unfinished(everything, dataset, folder)

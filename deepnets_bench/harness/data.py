@@ -94,10 +94,10 @@ def prepare_dataset(
     for images that are missing.
     """
     from deepnets_bench.generators.materialise import generate
-    from deepnets_bench.harness import vision
+    from deepnets_bench.harness.loading import fingerprint
     from deepnets_bench.shards import open_split
 
-    used_images = vision.fingerprint(track.images, images)
+    used_images = fingerprint(track.images, images)
     counts = split_counts(track)
     common: dict[str, Any] = {
         "workers": workers,

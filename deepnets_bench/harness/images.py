@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -124,19 +123,6 @@ class ImageSet:
     def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
         """Images and labels of one training step, a function of (seed, step) alone."""
         return self.train.training_batch(step, seed, protocol)
-
-
-def load_images(protocol: Images, root: Path | None = None) -> ImageSet:
-    """The image set of a track; all but 'digits' are files under `root`.
-
-    Raises `BadInput` for files that are missing, damaged or in another layout, `MissingExtra` without
-    torchvision.
-    """
-    if protocol.dataset == "digits":
-        return digits(protocol.size)
-    from deepnets_bench.harness import vision
-
-    return vision.load(protocol, root)
 
 
 def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -132,7 +132,7 @@ def carry_out(
 
     from deepnets_bench.harness.checkpoint import remove_checkpoints
     from deepnets_bench.harness.compute import Compute
-    from deepnets_bench.harness.images import load_images
+    from deepnets_bench.harness.loading import load_images
     from deepnets_bench.harness.scoring import pick_device, score_splits, virtual_edges
     from deepnets_bench.harness.training import Progress, Trainer
 

@@ -8,9 +8,8 @@ from PIL import Image
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness import folders
 from deepnets_bench.harness.augmentation import batch_generator, jitter, random_part
-from deepnets_bench.harness.images import load_images
+from deepnets_bench.harness.loading import fingerprint, load_images
 from deepnets_bench.harness.tracks import load_track
-from deepnets_bench.harness.vision import fingerprint
 from tests.harness.image_files import write_class, write_parts
 
 OWN = load_track("imagefolder").images.model_copy(update={"batch_size": 4})

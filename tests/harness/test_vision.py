@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from deepnets_bench.errors import BadInput, MissingExtra
-from deepnets_bench.harness import vision
-from deepnets_bench.harness.images import load_images, training_rows
+from deepnets_bench.harness import loading, vision
+from deepnets_bench.harness.images import training_rows
+from deepnets_bench.harness.loading import load_images
 from deepnets_bench.harness.tracks import load_track
 from tests.harness.image_files import TEST_BATCH, TRAIN_BATCH, accept_cifar10, write_cifar10
 
@@ -121,16 +122,16 @@ def test_missing_altered_and_unnamed_files_are_one_sentence(root, tmp_path, monk
     with pytest.raises(BadInput, match="lacks CIFAR-10's folder cifar-10-batches-py; `run --download`"):
         load_images(CIFAR10, tmp_path)
     with pytest.raises(BadInput, match="a checksum differs"):  # files as written, but not the official ones
-        vision.fingerprint(CIFAR10, root)
+        loading.fingerprint(CIFAR10, root)
     accept_cifar10(root, monkeypatch)
-    assert vision.fingerprint(CIFAR10, root) == ""
+    assert loading.fingerprint(CIFAR10, root) == ""
     for name in ("imagenet", "imagefolder"):
         with pytest.raises(BadInput, match="cannot be downloaded"):
-            vision.download(load_track(name).images, root)
+            loading.download(load_track(name).images, root)
 
 
 def test_without_torchvision_the_command_that_installs_it_is_named(root, monkeypatch):
-    monkeypatch.setattr(vision, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     for name in ("cifar10", "imagenet", "imagefolder"):
         with pytest.raises(MissingExtra, match=r"'\w+' needs .* pip install 'deepnets-bench\[vision\]'"):
             load_images(load_track(name).images, root)
