@@ -108,7 +108,7 @@ def build(
     from deepnets_bench.errors import UnknownName
     from deepnets_bench.files import write_atomically
     from deepnets_bench.leaderboard.build import FILES, gather
-    from deepnets_bench.leaderboard.files import writable
+    from deepnets_bench.locks import writable
 
     chosen = formats or ["csv", "markdown"]
     for name in chosen:
@@ -137,8 +137,8 @@ def html(
     """Write the leaderboard as one static page with charts; it needs no network and no server."""
     from deepnets_bench.files import write_atomically
     from deepnets_bench.leaderboard.build import gather
-    from deepnets_bench.leaderboard.files import writable
     from deepnets_bench.leaderboard.page import render
+    from deepnets_bench.locks import writable
 
     board = _board(track, results, version, smoke)
     folder = _results_path(track, results).parent

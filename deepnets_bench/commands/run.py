@@ -269,7 +269,7 @@ def _default_workers(device: str, track: Track, devices: int) -> int:
 
         if torch.cuda.is_available():
             return 1
-    from deepnets_bench.harness.provenance import usable_cores
+    from deepnets_bench.processes import usable_cores
 
     return max(1, usable_cores() // (track.training.threads * devices))
 
@@ -277,7 +277,7 @@ def _default_workers(device: str, track: Track, devices: int) -> int:
 def _dataset(track: Track, root: Path, images: Path | None, console: Console) -> Dataset:
     """The track's splits, generated where they are missing."""
     from deepnets_bench.harness.data import prepare_dataset
-    from deepnets_bench.harness.provenance import usable_cores
+    from deepnets_bench.processes import usable_cores
 
     with console.status(f"Preparing the splits of track {track.name} in {root}"):
         return prepare_dataset(track, root, images=images, workers=usable_cores())

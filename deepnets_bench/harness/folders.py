@@ -28,8 +28,8 @@ from deepnets_bench.harness.images import (
     training_rows,
     with_noise,
 )
-from deepnets_bench.harness.provenance import usable_cores
 from deepnets_bench.harness.tracks import Images
+from deepnets_bench.processes import usable_cores
 
 # Of ImageNet's training images; customary for photographs of any kind.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from deepnets_bench.errors import RunFailed, reason_of
 from deepnets_bench.harness.jobs import Job, run_job
-from deepnets_bench.harness.processes import GRACE_SECONDS, ending, start
 from deepnets_bench.harness.progress import JobProgress, Report
+from deepnets_bench.processes import GRACE_SECONDS, ending, start
 
 LOG = "log.txt"
 _REPORT_SECONDS = 0.2  # between two messages of a job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import subprocess
@@ -12,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import deepnets_bench
+from deepnets_bench.processes import usable_cores
 
 _SOURCES = (".", "../generators", "../baselines")  # as in the repository, seen from the package's folder
 
@@ -66,11 +66,6 @@ def cpu_name() -> str:
     except (OSError, StopIteration):
         pass  # not Linux, or a processor that does not tell: the general name stays
     return f"{name} ({usable_cores()} cores)"
-
-
-def usable_cores() -> int:
-    """The number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def utc_now() -> str:

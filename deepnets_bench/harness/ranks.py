@@ -18,10 +18,10 @@ from typing import Any
 
 from deepnets_bench.errors import BadInput, DeepNetsError, RunFailed, reason_of
 from deepnets_bench.harness.jobs import Job, carry_out
-from deepnets_bench.harness.processes import ending, start
 from deepnets_bench.harness.progress import JobProgress, Report
-from deepnets_bench.harness.signals import termination_as_interrupt
 from deepnets_bench.leaderboard.results import ResultRow
+from deepnets_bench.processes import ending, start
+from deepnets_bench.signals import termination_as_interrupt
 
 _GRACE_SECONDS = 20.0  # for ranks that were asked to stop; below what the runner grants the whole job
 _ROOT_CAUSE_SECONDS = 2.0  # in which the rank that failed first is heard of, after those it took along

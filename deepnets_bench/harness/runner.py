@@ -14,8 +14,8 @@ from deepnets_bench.harness.data import Dataset
 from deepnets_bench.harness.isolation import Outcome, Task
 from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, make_folder
 from deepnets_bench.harness.progress import JobProgress
-from deepnets_bench.harness.signals import termination_as_interrupt
 from deepnets_bench.leaderboard.results import append_rows
+from deepnets_bench.signals import termination_as_interrupt
 
 if TYPE_CHECKING:
     from distributed import Client

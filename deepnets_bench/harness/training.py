@@ -24,9 +24,9 @@ from deepnets_bench.harness.evaluation import evaluate, is_out_of_memory
 from deepnets_bench.harness.images import ImageSet
 from deepnets_bench.harness.sampling import Draw, NetworkSampler
 from deepnets_bench.harness.schedule import learning_rate
-from deepnets_bench.harness.signals import stop_signals
 from deepnets_bench.harness.tracks import Optimisation, Track
 from deepnets_bench.network import Step, execute, unpack
+from deepnets_bench.signals import stop_signals
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture

@@ -30,7 +30,7 @@ from pydantic import (
 
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.files import write_atomically
-from deepnets_bench.leaderboard.files import locked, writable, write_all
+from deepnets_bench.locks import locked, writable, write_all
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,9 +18,9 @@ from deepnets_bench.leaderboard.aggregate import (
     sample_std,
 )
 from deepnets_bench.leaderboard.build import Evidence
-from deepnets_bench.leaderboard.files import writable
 from deepnets_bench.leaderboard.report import Table, provenance, ranking_table, to_markdown
 from deepnets_bench.leaderboard.stats import significant_pairs
+from deepnets_bench.locks import writable
 
 START, END = "<!-- leaderboard summary: generated -->", "<!-- end of leaderboard summary -->"
 _NAMED_PAIRS = 8  # more are only counted

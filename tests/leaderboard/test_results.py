@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from deepnets_bench import locks
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.leaderboard import files, results
+from deepnets_bench.leaderboard import results
 from deepnets_bench.leaderboard.results import (
     COLUMNS,
     ResultRow,
@@ -279,8 +280,8 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_never_released_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
-    with files.locked(path), pytest.raises(Exception, match=r"Another process has locked .*results.csv"):
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 0.1)
+    with locks.locked(path), pytest.raises(Exception, match=r"Another process has locked .*results.csv"):
         append_rows(path, [make_row()])
 
 

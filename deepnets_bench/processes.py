@@ -1,4 +1,4 @@
-"""Processes: a program that carries out a request of this one, reports through a pipe and ends with it."""
+"""Processes: a program that carries out a request of this one, reports by a pipe and ends with it; cores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRACE_SECONDS = 30.0  # for a process that was asked to stop to save its checkpo
 # The import path is handed over before anything is imported: Python would put the working directory first.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from deepnets_bench.harness.processes import serve; serve(*sys.argv[2:])"
+    "from deepnets_bench.processes import serve; serve(*sys.argv[2:])"
 )
 Request = TypeVar("Request")
 
@@ -75,3 +75,8 @@ def ending(code: int, what: str = "its process") -> str:
         hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
         return f"{what} was ended by {signal.Signals(-code).name}{hint}"
     return f"{what} ended with exit code {code} before it had finished"
+
+
+def usable_cores() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
