@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from deepnets_bench.errors import RunFailed, reason_of
-from deepnets_bench.harness.jobs import Job, run_job
+from deepnets_bench.harness.jobs import Job
+from deepnets_bench.harness.launch import run_job
 from deepnets_bench.harness.progress import JobProgress, Report
 from deepnets_bench.processes import GRACE_SECONDS, ending, start
 

@@ -14,7 +14,7 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.harness import provenance
 from deepnets_bench.harness.data import Dataset, StoredArchitectures, load_networks, prepare_dataset
 from deepnets_bench.harness.progress import JobProgress, Report
-from deepnets_bench.harness.tracks import Track, load_track
+from deepnets_bench.harness.tracks import Track
 from deepnets_bench.leaderboard.results import (
     ResultRow,
     accuracy_summary,
@@ -82,38 +82,6 @@ def finished_jobs(out: Path) -> dict[str, set[str]]:
     return finished
 
 
-def run_job(
-    track: Track | str,
-    gnn: str,
-    seed: int = 0,
-    *,
-    data: str | Path,
-    out: str | Path,
-    options: Mapping[str, Any] | None = None,
-    images: str | Path | None = None,
-    device: str = "auto",
-    devices: int = 1,
-    resume: bool = False,
-    report: Report | None = None,
-) -> list[ResultRow]:
-    """Train and evaluate one GNN; appends a row per split to `out`/results.csv.
-
-    `out`/scores/ gets the accuracy of every architecture, `out`/runs/ the learning curve, the checkpoints
-    and the trained hypernetwork. `images` is the folder of images that are files. With `resume`, the
-    training continues from its newest checkpoint. One device is used by this process; several by processes
-    of their own, among which each meta-batch is divided.
-    """
-    track = load_track(track) if isinstance(track, str) else track
-    folder = Path(images) if images is not None else None
-    job = Job(track, gnn, seed, dict(options or {}), folder, devices)
-    if devices == 1:
-        return carry_out(job, Path(data), Path(out), device=device, resume=resume, report=report)
-    from deepnets_bench.harness.ranks import run_ranks
-
-    prepare_dataset(track, Path(data), images=folder)  # once, before all processes look for it
-    return run_ranks(job, Path(data), Path(out), device=device, devices=devices, resume=resume, report=report)
-
-
 def carry_out(
     job: Job,
     root: Path,
@@ -124,9 +92,9 @@ def carry_out(
     report: Report | None,
     place: Place | None = None,
 ) -> list[ResultRow]:
-    """`run_job` in this process, which may be one of several: then the first one evaluates alone.
+    """Train and evaluate as `launch.run_job` says, in this process.
 
-    The others return no rows.
+    It may be one of several: then the first one evaluates alone, and the others return no rows.
     """
     import torch
 

@@ -6,7 +6,8 @@ import pytest
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.data import StoredArchitectures, load_networks, prepare_dataset
-from deepnets_bench.harness.jobs import RESULTS, build_ghn, run_job
+from deepnets_bench.harness.jobs import RESULTS, build_ghn
+from deepnets_bench.harness.launch import run_job
 from deepnets_bench.harness.sampling import NetworkSampler
 from deepnets_bench.harness.scoring import score_checkpoint
 from deepnets_bench.harness.tracks import load_track

@@ -5,7 +5,8 @@ import torch
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.harness.data import prepare_dataset
-from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, run_job
+from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs
+from deepnets_bench.harness.launch import run_job
 from deepnets_bench.harness.runner import run_jobs, unfinished
 from deepnets_bench.harness.scoring import pick_device, score_checkpoint
 from deepnets_bench.leaderboard.results import read_rows, read_scores

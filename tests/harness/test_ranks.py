@@ -9,7 +9,8 @@ import pytest
 
 from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.harness.checkpoint import checkpoints
-from deepnets_bench.harness.jobs import RESULTS, run_job
+from deepnets_bench.harness.jobs import RESULTS
+from deepnets_bench.harness.launch import run_job
 from deepnets_bench.harness.ranks import under_torchrun
 from deepnets_bench.leaderboard.results import read_rows
 from tests.harness.conftest import tiny_track
