@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, Genotype
 from deepnets_bench.errors import BadInput
-from deepnets_bench.network import _ACTIVATIONS, Network, _Crop, execute
+from deepnets_bench.network import Network, execute
+from deepnets_bench.operations import _ACTIVATIONS, _Crop
 from deepnets_bench.primitives import BN, LN
 from tests.ghn.networks import ATTENTION, BARE, CONVOLUTIONS
 

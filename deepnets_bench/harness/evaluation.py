@@ -14,7 +14,8 @@ from deepnets_bench.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, one_line
 from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.harness.images import ImagePart
-from deepnets_bench.network import Step, execute, unpack
+from deepnets_bench.network import execute, unpack
+from deepnets_bench.operations import Step
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture

@@ -25,7 +25,8 @@ from deepnets_bench.harness.images import ImageSet
 from deepnets_bench.harness.sampling import Draw, NetworkSampler
 from deepnets_bench.harness.schedule import learning_rate
 from deepnets_bench.harness.tracks import Optimisation, Track
-from deepnets_bench.network import Step, execute, unpack
+from deepnets_bench.network import execute, unpack
+from deepnets_bench.operations import Step
 from deepnets_bench.signals import stop_signals
 
 if TYPE_CHECKING:
