@@ -14,7 +14,7 @@ from typing import Any
 import numba
 
 # Modules whose compiled functions and constants end up in kernels of other modules.
-_SHARED = ("primitives", "ir", "emit", "folding", "algorithms", "keys", "packing")
+_SHARED = ("primitives", "ir", "emit_rows", "emit_cells", "emit", "folding", "algorithms", "keys", "packing")
 
 
 def kernel(signature: Any = None) -> Callable[[Callable[..., Any]], Any]:
