@@ -9,7 +9,7 @@ Edges belong to relations (1-hop and, optionally, virtual edges), each with its 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -29,6 +29,38 @@ _LN2 = 0.6931471805599453
 # Taylor coefficients of exp, highest first: below one ulp of float64 on |x| <= ln(2) / 2.
 _EXP = np.array([1 / float(np.prod(np.arange(1.0, k + 1))) for k in range(13, -1, -1)])
 _POWERS_OF_TWO = np.ldexp(np.float32(1), np.arange(-126, 130).clip(max=127)).astype(np.float32)
+
+
+class Weights(NamedTuple):
+    """The input half of the GRU, and the message MLP of each relation k of K, as in PyTorch's layers."""
+
+    w_ih: Tensor  # [3d, d]
+    b_ih: Tensor  # [3d]
+    w1: Tensor  # [K, m, d]
+    b1: Tensor  # [K, m]
+    w2: Tensor  # [K, d, m]
+    b2: Tensor  # [K, d]
+
+
+class Values(NamedTuple):
+    """What a sweep computes: the new states, and what their gradient needs."""
+
+    state: Tensor  # [N, d]
+    message: Tensor  # [N, d]
+    gates: Tensor  # [N, 3d]
+    hidden: Tensor  # [N, K, m]: inside of the message MLPs
+    out: Tensor  # [K, N, d]: of the message MLPs
+
+
+class Gradients(NamedTuple):
+    """What the backward pass computes: gradients of a sweep's inputs and of its `Values`, likewise shaped."""
+
+    d_h: Tensor
+    d_gate_h: Tensor
+    d_gates: Tensor
+    d_message: Tensor
+    d_hidden: Tensor
+    d_out: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,28 +111,25 @@ class Schedule:
             Neighbours(*_group(target, first_row + source, distance, rows, real)),
         )
 
-    def forward(
-        self, reverse: bool, h: Tensor, gate_h: Tensor, w_ih: Tensor, b_ih: Tensor, w1: Tensor, b1: Tensor,
-        w2: Tensor, b2: Tensor, state: Tensor, message: Tensor, gates: Tensor, hidden: Tensor, out: Tensor,
-    ) -> None:  # fmt: skip
-        """Visit all nodes; fills `state` and what the gradient needs, the last four."""
+    def forward(self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values) -> None:
+        """Visit all nodes; fills `values` from states h [N, d] and the GRU's hidden half gate_h [N, 3d]."""
         edges = self.successors if reverse else self.predecessors
+        w = weights
         _forward(
             self.order[::-1].copy() if reverse else self.order, edges.ptr, edges.node, edges.weight,
-            *_arrays(h, gate_h, w_ih.t(), b_ih, w1.mT, b1, w2.mT, b2, state, message, gates, hidden, out),
+            *_arrays(h, gate_h, w.w_ih.t(), w.b_ih, w.w1.mT, w.b1, w.w2.mT, w.b2, *values),
         )  # fmt: skip
 
     def backward(
-        self, reverse: bool, h: Tensor, gate_h: Tensor, w_ih: Tensor, w1: Tensor, w2: Tensor, gates: Tensor,
-        hidden: Tensor, out: Tensor, d_state: Tensor, d_h: Tensor, d_gate_h: Tensor, d_gates: Tensor,
-        d_message: Tensor, d_hidden: Tensor, d_out: Tensor,
+        self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values, d_state: Tensor,
+        gradients: Gradients,
     ) -> None:  # fmt: skip
-        """Visit all nodes against the order of `forward`; fills the gradients d_h to d_out."""
+        """Visit all nodes against the order of `forward`; fills `gradients` from d_state [N, d]."""
         edges = self.predecessors if reverse else self.successors
+        w, v = weights, values
         _backward(
             self.order if reverse else self.order[::-1].copy(), edges.ptr, edges.node, edges.weight,
-            *_arrays(h, gate_h, w_ih, w1, w2, gates, hidden, out, d_state, d_h, d_gate_h, d_gates, d_message),
-            *_arrays(d_hidden, d_out),
+            *_arrays(h, gate_h, w.w_ih, w.w1, w.w2, v.gates, v.hidden, v.out, d_state, *gradients),
         )  # fmt: skip
 
 
@@ -291,28 +320,33 @@ class Sweep(torch.autograd.Function):
         relations, m = b1.shape
         h = h.contiguous()
         gate_h = torch.addmm(b_hh, h, w_hh.t())
-        state, message, gates = torch.empty_like(h), torch.empty_like(h), torch.empty_like(gate_h)
-        hidden, out = h.new_empty(num_nodes, relations, m), h.new_empty(relations, num_nodes, d)
-        schedule.forward(reverse, h, gate_h, w_ih, b_ih, w1, b1, w2, b2, state, message, gates, hidden, out)
-        ctx.save_for_backward(h, gate_h, w_ih, w_hh, w1, w2, state, message, gates, hidden, out)
+        weights = Weights(w_ih, b_ih, w1, b1, w2, b2)
+        values = Values(
+            torch.empty_like(h),
+            torch.empty_like(h),
+            torch.empty_like(gate_h),
+            h.new_empty(num_nodes, relations, m),
+            h.new_empty(relations, num_nodes, d),
+        )
+        schedule.forward(reverse, h, gate_h, weights, values)
+        ctx.save_for_backward(h, gate_h, w_hh, *weights, *values)
         ctx.schedule, ctx.reverse = schedule, reverse
-        return state
+        return values.state
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_state: Tensor) -> tuple[Tensor | None, ...]:
-        h, gate_h, w_ih, w_hh, w1, w2, state, message, gates, hidden, out = ctx.saved_tensors
-        d_h, d_message, d_gate_h, d_gates = map(torch.empty_like, (h, h, gate_h, gate_h))
-        d_hidden, d_out = torch.empty_like(hidden), torch.empty_like(out)
-        ctx.schedule.backward(
-            ctx.reverse, h, gate_h, w_ih, w1, w2, gates, hidden, out, d_state,
-            d_h, d_gate_h, d_gates, d_message, d_hidden, d_out,
-        )  # fmt: skip
-        d_h.addmm_(d_gate_h, w_hh)
-        d_hidden, hidden = d_hidden.transpose(0, 1), hidden.transpose(0, 1)
+        h, gate_h, w_hh, *saved = ctx.saved_tensors
+        weights, values = Weights(*saved[:6]), Values(*saved[6:])
+        _, message, gates, hidden, out = values
+        d = Gradients(*(torch.empty_like(value) for value in (h, gate_h, gates, message, hidden, out)))
+        ctx.schedule.backward(ctx.reverse, h, gate_h, weights, values, d_state, d)
+        d.d_h.addmm_(d.d_gate_h, w_hh)
+        hidden = hidden.transpose(0, 1)
         return (
-            d_h, *_affine_gradients(d_gates, message), *_affine_gradients(d_gate_h, h),
-            *_affine_gradients(d_hidden, state), *_affine_gradients(d_out, hidden), None, None,
+            d.d_h, *_affine_gradients(d.d_gates, message), *_affine_gradients(d.d_gate_h, h),
+            *_affine_gradients(d.d_hidden.transpose(0, 1), values.state),
+            *_affine_gradients(d.d_out, hidden), None, None,
         )  # fmt: skip
 
 

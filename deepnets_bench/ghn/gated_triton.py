@@ -10,6 +10,7 @@ one launch forward and one backward. Within a graph the nodes are visited one af
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -17,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.ghn.gated_kernel import Gradients, Values, Weights
 
 DIMS = (16, 32, 64)  # widths of states whose weights a program holds in registers
 _BLOCK = 32  # edges that are gathered at once
@@ -65,39 +67,44 @@ class TritonSchedule:
             _neighbours(relation * num_nodes + source, target, weight, rows),
         )
 
-    def forward(
-        self, reverse: bool, h: Tensor, gate_h: Tensor, w_ih: Tensor, b_ih: Tensor, w1: Tensor, b1: Tensor,
-        w2: Tensor, b2: Tensor, state: Tensor, message: Tensor, gates: Tensor, hidden: Tensor, out: Tensor,
-    ) -> None:  # fmt: skip
+    def forward(self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values) -> None:
         """As `gated_kernel.Schedule.forward`."""
         edges = self.successors if reverse else self.predecessors
-        with torch.cuda.device_of(h):
-            _forward[(len(self.first) - 1,)](
-                self.order, self.first, edges.ptr, edges.node, edges.weight,
-                h, gate_h, w_ih.contiguous(), b_ih, w1.contiguous(), b1, w2.contiguous(), b2,
-                state, message, gates, hidden, out, len(h), reverse,
-                RELATIONS=len(w1), D=h.shape[1], M=w1.shape[1], BLOCK=_BLOCK,
-            )  # fmt: skip
+        named = _contiguous(weights) | values._asdict()
+        self._launch(_forward, edges, reverse, weights, h=h, gate_h=gate_h, **named)
 
     def backward(
-        self, reverse: bool, h: Tensor, gate_h: Tensor, w_ih: Tensor, w1: Tensor, w2: Tensor, gates: Tensor,
-        hidden: Tensor, out: Tensor, d_state: Tensor, d_h: Tensor, d_gate_h: Tensor, d_gates: Tensor,
-        d_message: Tensor, d_hidden: Tensor, d_out: Tensor,
+        self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values, d_state: Tensor,
+        gradients: Gradients,
     ) -> None:  # fmt: skip
         """As `gated_kernel.Schedule.backward`."""
         edges = self.predecessors if reverse else self.successors
-        with torch.cuda.device_of(h):
-            _backward[(len(self.first) - 1,)](
-                self.order, self.first, edges.ptr, edges.node, edges.weight,
-                h, gate_h, w_ih.contiguous(), w1.contiguous(), w2.contiguous(), gates, hidden, out,
-                d_state.contiguous(), d_h, d_gate_h, d_gates, d_message, d_hidden, d_out, len(h), not reverse,
-                RELATIONS=len(w1), D=h.shape[1], M=w1.shape[1], BLOCK=_BLOCK,
+        w = _contiguous(weights)
+        named = {name: w[name] for name in ("w_ih", "w1", "w2")} | gradients._asdict()
+        named |= {"gates": values.gates, "hidden": values.hidden, "out": values.out}
+        named |= {"h": h, "gate_h": gate_h, "d_state": d_state.contiguous()}
+        self._launch(_backward, edges, not reverse, weights, **named)
+
+    def _launch(
+        self, kernel: Any, edges: Neighbours, reverse: bool, weights: Weights, **tensors: Tensor
+    ) -> None:
+        """One program a graph, its pointers passed by name; `reverse` visits the nodes from last to first."""
+        relations, m, d = weights.w1.shape
+        with torch.cuda.device_of(weights.w1):
+            kernel[(len(self.first) - 1,)](
+                order=self.order, first=self.first, ptr=edges.ptr, node=edges.node, weight=edges.weight,
+                **tensors, num_nodes=len(self.order), reverse=reverse,
+                RELATIONS=relations, D=d, M=m, BLOCK=_BLOCK,
             )  # fmt: skip
 
 
 def _starts(group: Tensor, count: int) -> Tensor:
     """[count + 1]: where each group begins once elements are sorted by group."""
     return torch.nn.functional.pad(torch.bincount(group, minlength=count).cumsum(0), (1, 0))
+
+
+def _contiguous(weights: Weights) -> dict[str, Tensor]:
+    return {name: weight.contiguous() for name, weight in weights._asdict().items()}
 
 
 def _neighbours(row: Tensor, node: Tensor, weight: Tensor, rows: int) -> Neighbours:
