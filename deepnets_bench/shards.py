@@ -52,7 +52,6 @@ Columns = Mapping[str, NDArray[Any]]
 # Some graphs: lengths [graphs, 4] of their ragged columns, these four, then width, num_params and key.
 Part = tuple[NDArray[Any], ...]
 
-FORMS = ("cifar10", "imagenet")  # columns of width and num_params
 RAGGED = ("op", "cell_size", "edge", "architecture")
 DTYPES: dict[str, np.dtype[Any]] = {
     **{f"{name}_offset": np.dtype("<u4") for name in RAGGED},

@@ -166,7 +166,7 @@ def _finished(root: Path, split: str, count: int, shard_size: int | None) -> Man
     if shard_size is not None and shard_size != manifest.shard_size and split != PREDEFINED:
         raise BadInput(
             f"{root / split} has shards of {manifest.shard_size} graphs, not {shard_size}; "
-            "choose another folder (--out) or leave --shard-size out."
+            "choose another folder or leave shard_size out."
         )
     whole = manifest.count >= count and not any(entry.fault(root / split) for entry in manifest.shards)
     return manifest if whole else None

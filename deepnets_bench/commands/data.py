@@ -53,7 +53,6 @@ def generate(
         str | None,
         typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786."),
     ] = None,
-    shard_size: Annotated[int | None, typer.Option(help="Graphs in each file; 10000 when not given.")] = None,
     dataset_version: Annotated[
         int | None, typer.Option(help="Key of all random streams; another one gives other graphs.")
     ] = None,
@@ -78,7 +77,6 @@ def generate(
             num,
             workers=workers,
             executor=executor,
-            shard_size=shard_size,
             dataset_version=DATASET_VERSION if dataset_version is None else dataset_version,
             on_shard=on_shard,
         )

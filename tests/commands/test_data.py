@@ -75,9 +75,20 @@ def test_bad_input(arguments: tuple[str, ...], message: str, run: Run) -> None:
 def test_an_interrupt_says_how_to_go_on_and_leaves_no_process(
     signals: list[signal.Signals], tmp_path: Path
 ) -> None:
-    command = [*COMMAND, "generate", "--split", "train", "--num", "1000000", "--out", str(tmp_path)]
+    small = "from deepnets_bench.generators import materialise; materialise.SHARD_SIZE = 500; "
+    command = [
+        *COMMAND[:2],
+        small + COMMAND[2],
+        "generate",
+        "--split",
+        "train",
+        "--num",
+        "1000000",
+        "--out",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(
-        [*command, "--workers", "2", "--shard-size", "500"],
+        [*command, "--workers", "2"],
         stderr=subprocess.PIPE,
         text=True,
         # A suite started in the background ignores Ctrl-C, and its children would inherit that.

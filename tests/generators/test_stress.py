@@ -20,39 +20,29 @@ from tests.generators.test_materialise import contents
 pytestmark = pytest.mark.stress
 
 ARGUMENTS = {"num": 60_000, "shard_size": 2_000}
-COMMAND = [
-    sys.executable,
-    "-c",
-    "from deepnets_bench.cli import main; main()",
-    "generate",
-    "--split",
-    "train",
-]
+
+
+def command(shard_size: int, *options: object) -> list[str]:
+    """`deepnets-bench generate --split train` with files smaller than they are for users."""
+    code = (
+        f"from deepnets_bench.generators import materialise; materialise.SHARD_SIZE = {shard_size}; "
+        "from deepnets_bench.cli import main; main()"
+    )
+    return [sys.executable, "-c", code, "generate", "--split", "train", *map(str, options)]
 
 
 def test_fifty_kills_do_not_change_a_byte(tmp_path: Path) -> None:
     """SIGKILL to the command and its workers; at the end the files are those of an undisturbed run."""
     generate("train", tmp_path / "undisturbed", **ARGUMENTS)
     root = tmp_path / "killed"
-    options = [
-        "--split",
-        "train",
-        "--num",
-        "60000",
-        "--shard-size",
-        "2000",
-        "--workers",
-        "2",
-        "--out",
-        str(root),
-    ]
+    generation = command(2_000, "--num", 60_000, "--workers", 2, "--out", root)
     chance = random.Random(0)
     found = []  # shards that were there after each kill
     for kill in range(50):
         # The moment is set by progress: by the clock, a busy machine would see kills of imports only. One in
         # five comes at any time from the start on.
         wanted = shards(root) + chance.randint(0, 5)
-        process = subprocess.Popen([*COMMAND, *options], start_new_session=True)
+        process = subprocess.Popen(generation, start_new_session=True)
         if kill % 5:
             while shards(root) < wanted and process.poll() is None:
                 time.sleep(0.002)
@@ -66,7 +56,7 @@ def test_fifty_kills_do_not_change_a_byte(tmp_path: Path) -> None:
         if kill % 7 == 6:  # begin again, so that kills meet all stages
             for path in root.rglob("*.h5"):
                 path.unlink()
-    subprocess.run([*COMMAND, *options], check=True)
+    subprocess.run(generation, check=True)
     assert contents(root) == contents(tmp_path / "undisturbed")
     print(f"\nshards of 30 after each of 50 kills: {found}")
     assert sum(0 < n < 30 for n in found) >= 25  # kills met work under way, not only starts and ends
@@ -81,17 +71,8 @@ def test_a_dask_cluster_makes_the_same_bytes(tmp_path: Path) -> None:
     arguments = {"num": 5_000, "shard_size": 500}
     generate("train", tmp_path / "here", **arguments)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        options = [
-            "--split",
-            "train",
-            "--num",
-            "5000",
-            "--shard-size",
-            "500",
-            "--out",
-            str(tmp_path / "there"),
-        ]
-        subprocess.run([*COMMAND, *options, "--scheduler", cluster.scheduler_address], check=True)
+        options = ["--num", 5_000, "--out", tmp_path / "there", "--scheduler", cluster.scheduler_address]
+        subprocess.run(command(500, *options), check=True)
     assert len(open_split(tmp_path / "there", "train")) == 5_000
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
