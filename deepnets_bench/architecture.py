@@ -140,6 +140,11 @@ class Architecture:
         """True where self-attention occurs: the stem is then a patch embedding and nothing strides."""
         return "msa" in self.genotype.ops
 
+    @property
+    def encoded(self) -> np.ndarray:
+        """int32: the integers that files hold and the compiler reads (`encode`)."""
+        return encode(self)
+
     @cached_property
     def _canonical(self) -> Architecture:
         """The representative of all architectures that build the same network.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".h5"
 LOCK = ".generate.lock"  # of a dataset folder, held by whoever writes to it
+_TIME_STAMP_NS = 2_000_000_000  # the coarsest that file systems keep
+_SOUND: set[tuple[object, ...]] = set()  # files whose checksum was right, and what they looked like then
 PUBLISHED_VERSION = 0  # dataset version of imported splits; generated ones count from 1
 
 
@@ -47,6 +50,22 @@ class ShardEntry:
         if hashlib.sha256(data).hexdigest() != self.sha256:
             return f"{path} was changed: its checksum does not fit the manifest; generate the split again."
         return None
+
+    def new_fault(self, folder: Path) -> str | None:
+        """As `fault`, but a file that this process found sound is read again only after it was written to."""
+        path = (folder / self.file).absolute()
+        try:
+            status = path.stat()
+        except OSError:
+            return self.fault(folder)
+        state = (path, status.st_ino, status.st_size, status.st_mtime_ns, self.bytes, self.sha256)
+        if state in _SOUND:
+            return None
+        fault = self.fault(folder)
+        # The time stamp of a younger file could be that of another write.
+        if fault is None and time.time_ns() - status.st_mtime_ns > _TIME_STAMP_NS:
+            _SOUND.add(state)
+        return fault
 
 
 @dataclass(frozen=True)

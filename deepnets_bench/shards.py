@@ -35,6 +35,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, decode
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.files import write_atomically
@@ -47,6 +48,8 @@ from deepnets_bench.manifest import (
     shard_name,
 )
 from deepnets_bench.packing import MAX_NODES, PROBLEMS, pack_edges, unpack
+from deepnets_bench.predefined import ResNet50
+from deepnets_bench.program import Program, compile_code
 
 Columns = Mapping[str, NDArray[Any]]
 # Some graphs: lengths [graphs, 4] of their ragged columns, these four, then width, num_params and key.
@@ -83,6 +86,19 @@ class GraphRecord:
     @property
     def num_nodes(self) -> int:
         return len(self.op)
+
+    @property
+    def fc_layers(self) -> int:
+        """Linear layers of the classifier; a network that is known by name has one."""
+        return int(self.encoded[ir.FC_LAYERS]) if self.name is None else 1
+
+    def program(
+        self, width: int, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
+    ) -> Program:
+        """Compile the stored integers; arguments as `Architecture.program`, for sizes that were checked."""
+        if self.name is not None:
+            return ResNet50().program(width, image_size, num_classes, fc_dim)
+        return compile_code(self.encoded, width, image_size, num_classes, fc_dim)
 
     @property
     def architecture(self) -> Architecture:
@@ -259,7 +275,7 @@ class ShardReader(Sequence[GraphRecord]):
         shard = self._shards.get(number)
         if shard is None:
             entry = self.manifest.shards[number]
-            if fault := entry.fault(self.folder):
+            if fault := entry.new_fault(self.folder):
                 raise CorruptFile(fault)
             shard = Shard(self.folder / entry.file, self.split, entry.start, entry.stop)
             self._shards[number] = shard

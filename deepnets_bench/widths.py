@@ -58,6 +58,16 @@ def width_rule(code: Sequence[int], params: int, rules: Sequence[WidthRule]) -> 
     raise BadInput("No width rule matches: the last rule must have no condition.")
 
 
+def draw_sizes(
+    code: np.ndarray, params: int, rules: Sequence[WidthRule], random: np.random.Generator
+) -> tuple[int, int]:
+    """(width, fc_dim) of a training network: by the first rule that matches its encoded architecture.
+
+    `params` are its parameters at the reference width. Raises `BadInput` where no rule matches.
+    """
+    return width_rule(code.tolist(), params, rules).draw(random)
+
+
 def _has_large_conv(code: Sequence[int]) -> bool:
     ops = code[ir.HEADER : ir.HEADER + 4 * (code[ir.STEPS_NORMAL] + code[ir.STEPS_REDUCE]) : 2]
     return ir.CONV5 in ops or ir.CONV7 in ops

@@ -168,7 +168,7 @@ def _finished(root: Path, split: str, count: int, shard_size: int | None) -> Man
             f"{root / split} has shards of {manifest.shard_size} graphs, not {shard_size}; "
             "choose another folder or leave shard_size out."
         )
-    whole = manifest.count >= count and not any(entry.fault(root / split) for entry in manifest.shards)
+    whole = manifest.count >= count and not any(entry.new_fault(root / split) for entry in manifest.shards)
     return manifest if whole else None
 
 
@@ -191,7 +191,7 @@ def _plan(root: Path, split: str, num: int | None, shard_size: int | None, datas
         stop = min(start + shard_size, count)
         path = folder / shard_name(split, start, stop)
         entry = known.get(path.name)
-        if entry is None or entry.fault(folder):
+        if entry is None or entry.new_fault(folder):
             entry = _existing(path, split, start, stop, dataset_version)
         plan.entries[start] = entry
         if entry is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 from deepnets_bench import ir
 from deepnets_bench.architecture import decode, encode
 from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.generators import generate
 from deepnets_bench.generators.assembly import sampled_columns
 from deepnets_bench.generators.recipes import SPLITS
 from deepnets_bench.keys import canonical_key, is_valid
-from deepnets_bench.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from deepnets_bench.manifest import MANIFEST, Manifest, ShardEntry, read_manifest, write_manifest
 from deepnets_bench.packing import pack_edges, unpack
+from deepnets_bench.predefined import ResNet50
 from deepnets_bench.primitives import PRIMITIVES
 from deepnets_bench.shards import DTYPES, Shard, open_split, write_shard
 from deepnets_bench.verification import verify
@@ -254,3 +257,45 @@ def test_validity_agrees_with_decoding(at: int, value: int, graph: int) -> None:
 def test_manifests_are_plain_json(tmp_path: Path) -> None:
     data = json.loads(write(tmp_path).with_name(MANIFEST).read_text())
     assert (data["split"], data["count"], data["dataset_version"], data["shard_size"]) == ("test", 8, 1, 8)
+
+
+def test_the_stored_integers_compile_to_the_programs_of_the_architectures(tmp_path: Path) -> None:
+    generate("train", tmp_path, 200)
+    generate("predefined", tmp_path)
+    for record in open_split(tmp_path, "train"):
+        assert record.encoded.tobytes() == record.architecture.encoded.tobytes()
+        assert record.fc_layers == record.architecture.fc_layers
+        for sizes in ((32, 32, 10, None), (48, 224, 1000, 128)):
+            stored, made = record.program(*sizes), record.architecture.program(*sizes)
+            assert stored.table.tobytes() == made.table.tobytes()
+            assert stored.args.tobytes() == made.args.tobytes()
+            assert (stored.valid, stored.tracks_statistics) == (made.valid, made.tracks_statistics)
+    resnet, vit = open_split(tmp_path, "predefined")
+    assert resnet.program(64).param_shapes == ResNet50().program(64).param_shapes
+    assert vit.program(64).param_shapes == vit.architecture.program(64).param_shapes
+    assert resnet.fc_layers == 1
+
+
+def test_a_file_is_hashed_once_until_it_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate("test", tmp_path, 8)
+    (path,) = (tmp_path / "test").glob("*.h5")
+    os.utime(path, ns=(10**18, 10**18))
+    read: list[Path] = []
+    fault = ShardEntry.fault
+    monkeypatch.setattr(
+        ShardEntry, "fault", lambda entry, folder: read.append(folder) or fault(entry, folder)
+    )
+    for _ in range(3):
+        open_split(tmp_path, "test")[0]
+        generate("test", tmp_path, 8)
+    assert len(read) == 1
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptFile, match="its checksum does not fit"):
+        open_split(tmp_path, "test")[0]
+    path.unlink()
+    with pytest.raises(CorruptFile, match="is missing"):
+        open_split(tmp_path, "test")[0]

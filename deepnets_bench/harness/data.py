@@ -51,8 +51,8 @@ class StoredNetwork:
         return self.architecture.program(**sizes)
 
 
-class StoredArchitectures(Sequence["Architecture"]):
-    """The first `count` architectures of a generated split, decoded when they are asked for."""
+class StoredArchitectures(Sequence["GraphRecord"]):
+    """The first `count` networks of a generated split as stored integers, read when they are asked for."""
 
     def __init__(self, root: Path, split: str, count: int) -> None:
         from deepnets_bench.shards import open_split
@@ -63,16 +63,14 @@ class StoredArchitectures(Sequence["Architecture"]):
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> Architecture: ...
+    def __getitem__(self, index: int) -> GraphRecord: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[Architecture]: ...
+    def __getitem__(self, index: slice) -> list[GraphRecord]: ...
 
-    def __getitem__(self, index: int | slice) -> Architecture | list[Architecture]:
+    def __getitem__(self, index: int | slice) -> GraphRecord | list[GraphRecord]:
         rows = range(self._count)[index]
-        if isinstance(rows, range):
-            return [self._reader[row].architecture for row in rows]
-        return self._reader[rows].architecture
+        return [self._reader[row] for row in rows] if isinstance(rows, range) else self._reader[rows]
 
     def node_counts(self) -> np.ndarray:
         """int64 [len]: nodes of each graph."""

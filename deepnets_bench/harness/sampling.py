@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepnets_bench.architecture import encode
 from deepnets_bench.dataset import MetaBatchSampler
 from deepnets_bench.errors import BadInput
 from deepnets_bench.folding import assemble
 from deepnets_bench.harness.data import StoredArchitectures
 from deepnets_bench.harness.tracks import Networks
-from deepnets_bench.widths import WidthRule, width_rule
+from deepnets_bench.widths import draw_sizes
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
+    from deepnets_bench.shards import GraphRecord
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class NetworkSampler:
 
     def __init__(
         self,
-        architectures: Sequence[Architecture],
+        architectures: Sequence[Architecture | GraphRecord],
         protocol: Networks,
         *,
         image_size: int,
@@ -76,18 +76,18 @@ class NetworkSampler:
         programs = (arch.program(**self._sizes) for arch in self.architectures)
         return np.array([len(assemble(p.table, p.args, p.live)[0]) for p in programs])
 
-    def _num_params(self, arch: Architecture) -> int:
+    def _num_params(self, arch: Architecture | GraphRecord) -> int:
         return arch.program(**self._sizes).num_params
 
-    def _rule(self, index: int) -> WidthRule:
-        """The rule of an architecture, found when it is drawn: a million would take minutes."""
+    def _draw(self, index: int, random: np.random.Generator) -> Draw:
+        """Sizes by the rule of an architecture, found when it is drawn: a million would take minutes."""
         arch = self.architectures[index]
-        return width_rule(encode(arch).tolist(), self._num_params(arch), self.protocol.width_rules)
+        sizes = draw_sizes(arch.encoded, self._num_params(arch), self.protocol.width_rules, random)
+        return Draw(index, *sizes)
 
     def from_step(self, step: int) -> Iterator[list[Draw]]:
         """The meta-batches of `step` and all after it, without end."""
         positions = islice(iter(self._meta_batches), step, None)
         for number, chosen in zip(count(step), positions, strict=False):
             random = np.random.Generator(np.random.Philox(key=(self.seed, number)))
-            indices = [self.indices[i] for i in chosen]
-            yield [Draw(index, *self._rule(index).draw(random)) for index in indices]
+            yield [self._draw(self.indices[i], random) for i in chosen]

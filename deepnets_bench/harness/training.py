@@ -32,6 +32,7 @@ from deepnets_bench.signals import stop_signals
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
     from deepnets_bench.harness.data import StoredNetwork
+    from deepnets_bench.shards import GraphRecord
 
 _NETWORK_CACHE = 512
 
@@ -95,7 +96,7 @@ class Trainer:
         self,
         track: Track,
         ghn: Any,
-        architectures: Sequence[Architecture],
+        architectures: Sequence[Architecture | GraphRecord],
         images: ImageSet,
         *,
         seed: int,
