@@ -7,119 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 from torch.utils.data import Sampler
-from torch_geometric.data import Data, Dataset
+from torch_geometric.data import Dataset
 
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.graph_batch import GraphBatch, Transform, transformed
 from deepnets_bench.ir import HEADS, IMAGENET_FROM
-from deepnets_bench.predefined import ResNet50
-from deepnets_bench.program import check_sizes, compile_code
+from deepnets_bench.program import check_sizes
 from deepnets_bench.shards import GraphRecord, open_split
-from deepnets_bench.widths import PAPER_RULES, width_rule
+from deepnets_bench.widths import PAPER_RULES, draw_sizes
+
+__all__ = ["DeepNets1M", "GraphBatch", "MetaBatchSampler"]
 
 TRAINING_SPLITS = ("train", "search")
-
-
-class GraphBatch(Data):
-    """Graphs of architectures side by side, as a GNN of the benchmark sees them.
-
-    All tensors are int64 and on one device; N nodes, E edges and P pairs in B graphs:
-
-    - `op` [N]: primitive, an index into `PRIMITIVES`; `cell` [N]
-    - `shape` [N, 4]: (out, in, height, width) of the node's parameter, zeros where there is none
-    - `edge_index` [2, E]: (source, target) in dataflow direction
-    - `virtual_edge_index` [2, P], `distance` [P]: pairs with a directed path of at most the cutoff, real
-      edges included at distance 1
-    - `batch` [N]: graph of each node; `ptr` [B + 1]: first node of each graph; `level` [N]: longest path
-      from a source of the graph, so that edges go to higher levels
-    - `num_graphs`; `graphs`: the `ComputationGraph`s, with names and shapes of their parameters
-
-    Nodes of a graph are contiguous and in a topological order, edges sorted by (target, source).
-    """
-
-    @classmethod
-    def from_graphs(cls, graphs: Sequence[ComputationGraph], virtual_edges: int | None = 50) -> GraphBatch:
-        """Join graphs; `virtual_edges` is the cutoff distance, None or 1 for real edges only."""
-        if not graphs:
-            raise BadInput("A batch needs at least one graph.")
-        sizes = np.array([graph.num_nodes for graph in graphs])
-        ptr = np.concatenate([[0], np.cumsum(sizes)])
-        if virtual_edges is not None and virtual_edges > 1:
-            pairs = [graph.shortest_paths(virtual_edges) for graph in graphs]
-        else:
-            pairs = [(graph.edge_index, np.ones(graph.num_edges, np.int64)) for graph in graphs]
-        batch = cls()
-        # `Data` looks for a property of the name of every attribute it is given; that would take longer than
-        # all the rest for a single graph.
-        batch._store._mapping.update(
-            op=_joined([graph.op for graph in graphs]),
-            cell=_joined([graph.cell for graph in graphs]),
-            shape=_joined([graph.shape for graph in graphs]),
-            level=_joined([graph.level for graph in graphs]),
-            edge_index=_joined_edges([torch.from_numpy(graph.edge_index) for graph in graphs], ptr),
-            virtual_edge_index=_joined_edges([torch.from_numpy(index) for index, _ in pairs], ptr),
-            distance=_joined([distance for _, distance in pairs]),
-            batch=torch.from_numpy(np.repeat(np.arange(len(graphs)), sizes)),
-            ptr=torch.from_numpy(ptr),
-            num_nodes=int(ptr[-1]),
-            num_graphs=len(graphs),
-            graphs=list(graphs),
-        )
-        return batch
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle all tensors as one: a `DataLoader` passes each tensor of a worker's batch in a file of its
-        own, which costs the receiver more than reading the graphs."""
-        values = dict(self._store._mapping)
-        packed = [key for key, value in values.items() if _is_packable(value)]
-        tensors = [values.pop(key) for key in packed]
-        layout = [(key, tensor.shape) for key, tensor in zip(packed, tensors, strict=True)]
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors]) if tensors else None
-        return _unpickled, (type(self), flat, layout, values)
-
-
-def _is_packable(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == torch.int64 and value.device.type == "cpu"
-
-
-def _unpickled(
-    kind: type[GraphBatch],
-    flat: torch.Tensor | None,
-    layout: list[tuple[str, torch.Size]],
-    values: dict[str, Any],
-) -> GraphBatch:
-    batch = kind()
-    if flat is not None:
-        parts = flat.split([shape.numel() for _, shape in layout])
-        values |= {key: part.view(shape) for (key, shape), part in zip(layout, parts, strict=True)}
-    batch._store._mapping.update(values)
-    return batch
-
-
-def _joined(parts: Sequence[np.ndarray]) -> torch.Tensor:
-    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return torch.from_numpy(joined.astype(np.int64, copy=False))
-
-
-def _joined_edges(parts: Sequence[torch.Tensor], starts: np.ndarray) -> torch.Tensor:
-    """Edge lists side by side, each with its start added to the numbers of its nodes, in one copy."""
-    if len(parts) == 1:
-        return parts[0]
-    joined = torch.empty(2, sum(part.shape[1] for part in parts), dtype=torch.int64)
-    end = 0
-    for part, start in zip(parts, starts.tolist(), strict=False):
-        begin, end = end, end + part.shape[1]
-        torch.add(part, start, out=joined[:, begin:end])
-    return joined
 
 
 class DeepNets1M(Dataset):
     """A generated split of DeepNets-1M as a `torch_geometric` dataset.
 
     Each item is a `GraphBatch` of one graph with, beside, `index`, `width` and `fc_dim` (integers);
-    `DeepNets1M.collate` joins items into one batch, for `DataLoader(..., collate_fn=DeepNets1M.collate)`.
+    `torch_geometric.loader.DataLoader` joins items into batches, and `torch.utils.data.DataLoader` does with
+    `collate_fn=DeepNets1M.collate`. `transform` (a callable Data → Data, as those of
+    `torch_geometric.transforms`) is applied to each item that is read; what it adds or changes is in the
+    batches too. It must keep the nodes and their order, as parameters belong to nodes.
     Opening a split reads its manifest; shard files are mapped when a graph of theirs is first asked for, and
     in every worker of a `DataLoader` anew.
 
@@ -142,8 +54,8 @@ class DeepNets1M(Dataset):
     Means over graphs (train and search: their first 1,000), ± the standard deviation; degree and shortest
     path between nodes with edges taken as undirected.
 
-    Raises `BadInput` if the split was not generated or a size cannot be built, `CorruptFile` for damaged
-    files.
+    Raises `BadInput` if the split was not generated, a size cannot be built or `pre_transform` or
+    `pre_filter` is given, which have no files of their own to write; `CorruptFile` for damaged files.
     """
 
     num_classes: int = 10  # of the networks; `torch_geometric` has a property of this name
@@ -158,8 +70,20 @@ class DeepNets1M(Dataset):
         width: int | None = None,
         fc_dim: int | None = None,
         seed: int = 0,
+        transform: Transform | None = None,
+        pre_transform: None = None,
+        pre_filter: None = None,
     ) -> None:
-        super().__init__()
+        if pre_transform is not None or pre_filter is not None:
+            name, instead = (
+                ("pre_filter", "choose graphs by number, dataset[[0, 5, 7]]")
+                if pre_transform is None
+                else ("pre_transform", "give it as transform")
+            )
+            raise BadInput(
+                f"{name} would change the generated files, which others read and checksums verify; {instead}."
+            )
+        super().__init__(transform=transform)
         check_sizes(HEADS if width is None else width, image_size, num_classes, fc_dim, is_vit=True)
         self.reader = open_split(root, split)
         self.split = split
@@ -178,13 +102,16 @@ class DeepNets1M(Dataset):
     def len(self) -> int:
         return len(self.reader)
 
+    def __getitem__(self, idx: Any) -> Any:
+        if isinstance(idx, (int, np.integer)) or (isinstance(idx, (Tensor, np.ndarray)) and idx.ndim == 0):
+            item = self.get(self.indices()[idx])
+            return item if self.transform is None else transformed(item, self.transform)
+        return self.index_select(idx)
+
     def get(self, idx: int) -> GraphBatch:
         record = self.reader[idx]
         width, fc_dim = self.sizes(record)
-        if record.name is None:
-            program = compile_code(record.encoded, width, self.image_size, self.num_classes, fc_dim)
-        else:
-            program = ResNet50().program(width, self.image_size, self.num_classes, fc_dim)
+        program = record.program(width, self.image_size, self.num_classes, fc_dim)
         graph = ComputationGraph.from_program(program) if program.valid else None
         if graph is None or not _same(graph, record):
             raise CorruptFile(
@@ -199,10 +126,9 @@ class DeepNets1M(Dataset):
         width, fc_dim = self.width, self.fc_dim
         imagenet = int(self.image_size > IMAGENET_FROM)
         if self.split in TRAINING_SPLITS and (width is None or fc_dim is None):
-            rule = width_rule(record.encoded.tolist(), record.num_params[imagenet], PAPER_RULES)
             self._stream["state"]["counter"][0] = record.index
             self._random.bit_generator.state = self._stream
-            drawn = rule.draw(self._random)
+            drawn = draw_sizes(record.encoded, record.num_params[imagenet], PAPER_RULES, self._random)
             return width or drawn[0], fc_dim or drawn[1]
         stored = record.width[imagenet]
         if width is None and (stored < HEADS or stored % 2):
@@ -217,15 +143,11 @@ class DeepNets1M(Dataset):
 
     @staticmethod
     def collate(items: Sequence[GraphBatch]) -> GraphBatch:
-        """Join single graphs into one batch; `index`, `width` and `fc_dim` become lists."""
-        batch = GraphBatch.from_graphs([graph for item in items for graph in item.graphs], None)
-        batch.virtual_edge_index = _joined_edges(
-            [item.virtual_edge_index for item in items], batch.ptr.numpy()
-        )
-        batch.distance = torch.cat([item.distance for item in items])
-        for key in ("index", "width", "fc_dim"):
-            batch[key] = [item[key] for item in items]
-        return batch
+        """Join items into one batch; `index`, `width` and `fc_dim` become lists.
+
+        `torch_geometric`'s own loader makes the same tensors, and tensors of the three numbers.
+        """
+        return GraphBatch.join(items)
 
 
 def _same(graph: ComputationGraph, record: GraphRecord) -> bool:

@@ -274,7 +274,7 @@ def tensors(batch: GraphBatch) -> dict[str, Tensor]:
 
 def rebuilt(batch: GraphBatch, /, **changes: Any) -> GraphBatch:
     """A copy of the documented fields in fresh memory, so that nothing cached on `batch` is reused."""
-    values = {name: tensor.clone() for name, tensor in tensors(batch).items()}
+    values: dict[str, Any] = {name: tensor.clone() for name, tensor in tensors(batch).items()}
     values |= {"num_graphs": batch.num_graphs, "graphs": batch.graphs, **changes}
     return type(batch)(**values)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import networkx
 import numpy as np
 import pytest
 import torch
+import torch_geometric.transforms as T
 from torch.utils.data import DataLoader
+from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.loader import DataLoader as PyGLoader
 
-from deepnets_bench import DeepNets1M, GraphBatch, MetaBatchSampler
+from deepnets_bench import GHN, DeepNets1M, GraphBatch, MetaBatchSampler
 from deepnets_bench.architecture import encode
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.generators import generate
@@ -235,6 +241,138 @@ def test_an_architecture_without_an_output_is_refused(tmp_path: Path) -> None:
     write(tmp_path, columns)
     with pytest.raises(CorruptFile, match="does not fit its architecture"):
         DeepNets1M(tmp_path, "test")[0]
+
+
+class TestPyG:
+    """A `torch_geometric` user's ways: its loader, `Batch`, copies and transforms."""
+
+    PE = T.Compose([T.ToUndirected(), T.AddRandomWalkPE(4)])
+
+    def test_its_loader_makes_the_tensors_of_collate(self, root: Path) -> None:
+        dataset = DeepNets1M(root, "wide", virtual_edges=7)
+        batches = PyGLoader(dataset, batch_size=4, collate_fn=DeepNets1M.collate)
+        expected = DataLoader(dataset, batch_size=4, collate_fn=DeepNets1M.collate)
+        ghn = GHN.from_config("ghn2", gnn="gat").eval()
+        for batch, other in zip(batches, expected, strict=True):
+            assert isinstance(batch, GraphBatch)
+            assert equal(batch, other)
+            assert (batch.num_graphs, batch.num_nodes) == (other.num_graphs, other.num_nodes)
+            assert [a.param_name for a in batch.graphs] == [b.param_name for b in other.graphs]
+            assert (batch.index.tolist(), batch.width.tolist()) == (other.index, other.width)
+            assert batch.fc_dim == other.fc_dim
+        with torch.no_grad():
+            for params, others in zip(ghn(batch), ghn(other), strict=True):
+                assert all(torch.equal(params[name], others[name]) for name in others)
+
+    @pytest.mark.parametrize("loader", [PyGLoader, DataLoader])
+    def test_workers(self, root: Path, loader: Callable[..., DataLoader[Any]]) -> None:
+        dataset = DeepNets1M(root, "train", virtual_edges=7, transform=self.PE)
+        here, there = (
+            loader(dataset, batch_size=8, num_workers=n, collate_fn=DeepNets1M.collate) for n in (0, 2)
+        )
+        for one, other in zip(here, there, strict=True):
+            assert equal(one, other)
+            assert torch.equal(one.random_walk_pe, other.random_walk_pe)
+            assert one.graphs[1].param_name == other.graphs[1].param_name
+
+    def test_items_and_batches_are_taken_apart_again(self, root: Path) -> None:
+        dataset = DeepNets1M(root, "train", virtual_edges=7)
+        items = [dataset[i] for i in (4, 0, 17)]
+        pyg = Batch.from_data_list(items)
+        for batch in (pyg, DeepNets1M.collate(items), pickle.loads(pickle.dumps(pyg))):
+            assert batch.num_graphs == 3
+            for part, item in zip(batch.to_data_list(), items, strict=True):
+                assert type(part) is GraphBatch
+                assert all(torch.equal(getattr(part, key), item[key]) for key in TENSORS)
+                assert (part.num_nodes, part.num_graphs) == (item.num_nodes, 1)
+                assert (int(part.index), int(part.width)) == (item.index, item.width)
+                assert part.graphs[0].param_name == item.graphs[0].param_name
+            assert equal(DeepNets1M.collate(batch.to_data_list()[:1]), items[0])
+            assert torch.equal(batch[2].edge_index, items[2].edge_index)
+        with pytest.raises(BadInput, match=r"joined by GraphBatch\.join"):
+            Batch.from_data_list([pyg, pyg])
+        joined = DeepNets1M.collate([DeepNets1M.collate(items[:2]), items[2]])
+        assert equal(joined, DeepNets1M.collate(items))
+
+    def test_copies(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        item = DeepNets1M(root, "train", transform=self.PE)[0]
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
+        copies = [
+            *(item.clone(), copy.copy(item), copy.deepcopy(item), pickle.loads(pickle.dumps(item))),
+            *(copy.copy(item).to("cpu"), copy.copy(item).pin_memory(), copy.copy(item).contiguous()),
+        ]
+        for again in copies:
+            assert type(again) is GraphBatch
+            assert equal(again, item)
+            assert torch.equal(again.random_walk_pe, item.random_walk_pe)
+            assert (again.index, again.width, again.num_graphs) == (item.index, item.width, 1)
+            assert again.graphs[0].param_shape == item.graphs[0].param_shape
+        assert copy.copy(item).to("meta").random_walk_pe.device.type == "meta"
+
+    @pytest.mark.parametrize("virtual_edges", [50, None])
+    def test_what_transforms_change_and_add_is_in_the_batch(
+        self, root: Path, virtual_edges: int | None
+    ) -> None:
+        dataset = DeepNets1M(root, "train", virtual_edges=virtual_edges, transform=self.PE)
+        plain = DeepNets1M(root, "train", virtual_edges=virtual_edges)
+        items = [dataset[i] for i in range(5)]
+        expected = [self.PE(Data(edge_index=p.edge_index, num_nodes=p.num_nodes)) for p in plain[:5]]
+        for batch in (
+            DeepNets1M.collate(items),
+            next(iter(PyGLoader(dataset, 5))),
+            next(iter(DataLoader(dataset, 5, collate_fn=DeepNets1M.collate))),
+        ):
+            assert batch.num_edges == 2 * sum(plain[i].num_edges for i in range(5))
+            shifted = [e.edge_index + start for e, start in zip(expected, batch.ptr, strict=False)]
+            assert torch.equal(batch.edge_index, torch.cat(shifted, 1))
+            assert torch.equal(batch.random_walk_pe, torch.cat([e.random_walk_pe for e in expected]))
+            assert torch.equal(batch.distance, DeepNets1M.collate([plain[i] for i in range(5)]).distance)
+            assert torch.equal(batch[3].random_walk_pe, items[3].random_walk_pe)
+            assert torch.equal(batch[3].edge_index, items[3].edge_index)
+        dataset.transform = None
+        assert "random_walk_pe" not in dataset[0]
+        dataset.transform = self.PE
+        assert "random_walk_pe" in dataset[0:3][2]
+
+    def test_attributes_of_edges_and_graphs(self, root: Path) -> None:
+        def label(data: Data) -> Data:
+            data.y = torch.tensor([[1.0, 2.0]]) * data.index
+            data.edge_attr = torch.full((data.num_edges, 3), float(data.index))
+            data.name = f"net {data.index}"
+            data.close = data.distance < 3
+            return data
+
+        dataset = DeepNets1M(root, "train", transform=label)
+        batch = DeepNets1M.collate([dataset[i] for i in (1, 2)])
+        assert batch.y.tolist() == [[1, 2], [2, 4]]
+        assert batch.name == ["net 1", "net 2"]
+        assert batch.edge_attr.shape == (batch.num_edges, 3)
+        assert torch.equal(batch.close, batch.distance < 3)
+        assert batch[1].y.tolist() == [[2, 4]]
+        with pytest.raises(BadInput, match=r"Only some of the graphs have close, edge_attr, name, y;"):
+            DeepNets1M.collate([dataset[0], DeepNets1M(root, "train")[1]])
+
+    @pytest.mark.parametrize(
+        ("transform", "sentence"),
+        [
+            (T.VirtualNode(), r"VirtualNode\(\) makes \d+ nodes of \d+; parameters belong to nodes"),
+            (lambda data: data.subgraph(torch.arange(3)), "makes 3 nodes of"),
+            (lambda data: data.update({"op": data.op.flip(0)}), "changes 'op'; parameters belong to nodes"),
+            (lambda data: None, "returns NoneType; a transform of architectures must return"),
+            (lambda data: HeteroData(), "returns HeteroData"),
+            (T.ToSparseTensor(), r"ToSparseTensor\(.*\) takes edge_index away"),
+        ],
+    )
+    def test_other_nodes_are_refused(
+        self, root: Path, transform: Callable[[Data], Data], sentence: str
+    ) -> None:
+        with pytest.raises(BadInput, match=sentence):
+            DeepNets1M(root, "train", transform=transform)[0]
+
+    def test_saved_transforms_are_refused(self, root: Path) -> None:
+        for name in ("pre_transform", "pre_filter"):
+            with pytest.raises(BadInput, match=f"{name} would change the generated files"):
+                DeepNets1M(root, "train", **{name: T.ToUndirected()})
 
 
 class TestMetaBatchSampler:
