@@ -1,7 +1,8 @@
 """Adapters that give unmodified PyG and DGL models the contract `forward(x, batch) -> x`.
 
 Both feed exactly the edges a GNN declares (`gnn.EDGES`), each with a type (0 along the dataflow, 1 against
-it), a weight (1/distance) and features [E, 3]: along, against, 1/distance.
+it), a weight (1/distance) and features [E, 3]: along, against, 1/distance. What a GNN's own transform adds
+arrives under its name.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch_geometric.utils import coalesce
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import convention
+from deepnets_bench.gnn_transform import Reads, Transforming, declared_transform
+from deepnets_bench.graph_batch import FIELDS, NUMBERS
 
 if TYPE_CHECKING:
     from deepnets_bench.dataset import GraphBatch
@@ -48,6 +52,8 @@ def edges_of(batch: GraphBatch, edges: str) -> Edges:
         index, weight = batch.virtual_edge_index, 1.0 / batch.distance
     else:
         index = batch.edge_index if edges != "none" else batch.edge_index[:, :0]
+        if not bool((batch.level[index[0]] < batch.level[index[1]]).all()):
+            return _changed_edges(batch, edges)
         weight = torch.ones(index.shape[1], device=index.device)
     against = torch.zeros_like(index[0])
     if edges in ("both", "virtual"):
@@ -55,6 +61,15 @@ def edges_of(batch: GraphBatch, edges: str) -> Edges:
         against = torch.cat([against, torch.ones_like(against)])
         weight = torch.cat([weight, weight])
     return Edges(index, against, weight)
+
+
+def _changed_edges(batch: GraphBatch, edges: str) -> Edges:
+    """Edges that a transform made undirected or gave loops: each pair once, typed by its levels."""
+    index = batch.edge_index
+    if edges == "both":
+        index = coalesce(torch.cat([index, index.flip(0)], dim=1), num_nodes=batch.num_nodes)
+    against = (batch.level[index[0]] > batch.level[index[1]]).long()
+    return Edges(index, against, torch.ones(index.shape[1], device=index.device))
 
 
 # What `forward` may ask for by parameter name, beside the node states and (DGL) the graph.
@@ -89,6 +104,7 @@ def adapt(
     if not isinstance(module, nn.Module):
         raise BadInput(f"GNN '{name}' must be a torch.nn.Module, not {type(module).__name__}.")
     kind = convention(module.forward, type(module).__module__)
+    transform = declared_transform(module)
     parameters = list(inspect.signature(module.forward).parameters.values())
     if kind == "torch":
         if len(parameters) < 2 and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -96,7 +112,7 @@ def adapt(
                 f"GNN '{name}' has forward({', '.join(p.name for p in parameters)}); it needs "
                 "forward(x, batch), or forward(x, edge_index, ...) of PyG, or forward(g, x) of DGL."
             )
-        return module
+        return module if transform is None else Transforming(module, transform, name, Reads())
     if edges == "undeclared":
         edges = "both"
     # Layers refuse optional weights, features and types that they were not built for.
@@ -109,58 +125,92 @@ def adapt(
     if options.get("edge_dim") not in (None, EDGE_DIM):
         raise BadInput(f"edge_dim of GNN '{name}' must be {EDGE_DIM}: along, against, 1/distance.")
     optional = _ALWAYS | {key for key, applied in applies.items() if applied}
-    if kind == "pyg":
-        return PyGAdapter(module, edges, _wanted(name, parameters[1:], _PYG_SOURCES, optional))
-    return DGLAdapter(module, edges, _wanted(name, parameters[2:], _DGL_SOURCES, optional))
+    skip, sources = (1, _PYG_SOURCES) if kind == "pyg" else (2, _DGL_SOURCES)
+    arguments, added = _wanted(name, parameters[skip:], sources, optional, transform is not None)
+    adapter = PyGAdapter if kind == "pyg" else DGLAdapter
+    adapted = adapter(module, edges, arguments, added)
+    if transform is None:
+        return adapted
+    reads = Reads(
+        taken=frozenset({parameters[skip - 1].name, *sources} - {"edge_index"}),
+        named=frozenset(added),
+        needed=frozenset(p.name for p in parameters if p.name in added and p.default is p.empty),
+        others=kind == "dgl",
+    )
+    return Transforming(adapted, transform, name, reads)
 
 
 def _wanted(
-    name: str, parameters: Sequence[inspect.Parameter], sources: Sources, optional: frozenset[str]
-) -> tuple[str, ...]:
-    """The parameters of `forward` to fill: all required ones, and the optional ones that apply."""
-    wanted = []
+    name: str,
+    parameters: Sequence[inspect.Parameter],
+    sources: Sources,
+    optional: frozenset[str],
+    has_transform: bool,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The parameters of `forward` to fill, from the graph and from what a transform adds.
+
+    That is all required ones, the optional ones that apply, and where there is a transform all others.
+    """
+    wanted, added = [], []
     for parameter in parameters:
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         required = named and parameter.default is parameter.empty
-        if required and parameter.name not in sources:
+        known = parameter.name in sources
+        if required and not known and not has_transform:
             raise BadInput(
                 f"forward of GNN '{name}' needs '{parameter.name}', which a computation graph does not "
-                f"have; it may take {', '.join(sources)}."
+                f"have; it may take {', '.join(sources)}, and what a transform adds that the class declares."
             )
-        if required or (parameter.name in sources and parameter.name in optional):
+        if known and (required or parameter.name in optional):
             wanted.append(parameter.name)
-    return tuple(wanted)
+        elif named and not known and has_transform:
+            added.append(parameter.name)
+    return tuple(wanted), tuple(added)
+
+
+def _arguments(
+    batch: GraphBatch, edges: Edges, sources: Sources, arguments: Sequence[str], added: Sequence[str]
+) -> dict[str, Any]:
+    """What to call `forward` with; what a transform did not add is left to its default."""
+    return {key: sources[key](batch, edges) for key in arguments} | {
+        key: batch[key] for key in added if key in batch
+    }
 
 
 class PyGAdapter(nn.Module):
     """Calls `module(x, edge_index=..., ...)` with the declared edges of a batch."""
 
-    def __init__(self, module: nn.Module, edges: str, arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, module: nn.Module, edges: str, arguments: tuple[str, ...], added: tuple[str, ...] = ()
+    ) -> None:
         super().__init__()
-        self.module, self.edges, self.arguments = module, edges, arguments
+        self.module, self.edges, self.arguments, self.added = module, edges, arguments, added
 
     def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
         edges = edges_of(batch, self.edges)
-        out: Tensor = self.module(x, **{key: _PYG_SOURCES[key](batch, edges) for key in self.arguments})
+        out: Tensor = self.module(x, **_arguments(batch, edges, _PYG_SOURCES, self.arguments, self.added))
         return out
 
 
 class DGLAdapter(nn.Module):
     """Calls `module(g, x, ...)` with a DGL graph of the declared edges of a batch.
 
-    The graph carries `edata["type"]`, `["weight"]` and `["attr"]`; the [N, heads, d] of DGL's attention
+    The graph carries `edata["type"]`, `["weight"]` and `["attr"]`, and in `ndata` what transforms added to
+    the nodes; the [N, heads, d] of DGL's attention
     layers is flattened to [N, heads·d]. Where DGL cannot use the device of `x`, message passing runs on the
     CPU with copies of the parameters; gradients reach the originals.
     """
 
-    def __init__(self, module: nn.Module, edges: str, arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, module: nn.Module, edges: str, arguments: tuple[str, ...], added: tuple[str, ...] = ()
+    ) -> None:
         super().__init__()
-        self.module, self.edges, self.arguments = module, edges, arguments
+        self.module, self.edges, self.arguments, self.added = module, edges, arguments, added
 
     def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
         on_device = _dgl_runs_on(x.device.type)
         edges = edges_of(batch, self.edges)
-        extra = {key: _DGL_SOURCES[key](batch, edges) for key in self.arguments}
+        extra = _arguments(batch, edges, _DGL_SOURCES, self.arguments, self.added)
         out = self._call(x, batch, edges, extra) if on_device else self._call_on_cpu(x, batch, edges, extra)
         return out.flatten(1) if out.dim() == 3 else out
 
@@ -171,7 +221,7 @@ class DGLAdapter(nn.Module):
     def _call_on_cpu(self, x: Tensor, batch: GraphBatch, edges: Edges, extra: dict[str, Any]) -> Tensor:
         _say_cpu_only(x.device.type)
         edges = Edges(edges.index.cpu(), edges.type.cpu(), edges.weight.cpu())
-        extra = {key: value.cpu() for key, value in extra.items()}
+        extra = {key: value.cpu() if isinstance(value, Tensor) else value for key, value in extra.items()}
         buffers = {key: value.to("cpu", copy=True) for key, value in self.module.named_buffers()}
         state = {key: value.cpu() for key, value in self.module.named_parameters()} | buffers
         arguments = (_dgl_graph(batch, edges), x.to("cpu", torch.float32))
@@ -194,6 +244,9 @@ def _dgl_graph(batch: GraphBatch, edges: Edges) -> Any:
     graph = import_dgl().graph((edges.index[0], edges.index[1]), num_nodes=len(batch.op))
     graph.set_batch_num_nodes(batch.ptr.diff().to(graph.device))
     graph.edata["type"], graph.edata["weight"], graph.edata["attr"] = edges.type, edges.weight, edges.attr
+    for key in batch.node_attrs():
+        if key not in FIELDS and key not in NUMBERS and isinstance(batch[key], Tensor):
+            graph.ndata[key] = batch[key].to(graph.device)
     return graph
 
 

@@ -19,8 +19,8 @@ Transform = Callable[[Any], Any]  # Data → Data, as those of torch_geometric.t
 NODE_FIELDS = ("op", "cell", "shape", "level")
 PAIR_FIELDS = ("virtual_edge_index", "distance")
 NUMBERS = ("index", "width", "fc_dim")  # of an item of DeepNets1M
-_FIELDS = frozenset({*NODE_FIELDS, *PAIR_FIELDS, "edge_index", "batch", "ptr", "num_nodes", "graphs"})
-_PLAIN = _FIELDS | frozenset(NUMBERS)
+FIELDS = frozenset({*NODE_FIELDS, *PAIR_FIELDS, "edge_index", "batch", "ptr", "num_nodes", "graphs"})
+_PLAIN = FIELDS | frozenset(NUMBERS)
 
 
 class GraphBatch(Data):
@@ -201,7 +201,7 @@ def transformed(item: GraphBatch, transform: Transform) -> GraphBatch:
             "the graph that it was given, with more or other attributes."
         )
     found._store._mapping.update({key: item[key] for key in hidden})
-    if lost := sorted(_FIELDS - set(found._store._mapping)):
+    if lost := sorted(FIELDS - set(found._store._mapping)):
         raise BadInput(f"{_name(transform)} takes {', '.join(lost)} away, which hypernetworks read.")
     if found.num_nodes != item.num_nodes:
         raise BadInput(

@@ -40,7 +40,7 @@ class GHN(nn.Module):
         dim, out = config.hid, config.max_shape[0]
         self.embed = nn.Embedding(len(PRIMITIVES), dim)
         self.shape_enc = ShapeEncoder(dim, config.num_classes, max(config.max_shape[2:]))
-        self.gnn = build_gnn(config) if gnn is None else gnn
+        self.gnn = build_gnn(config) if gnn is None else _with_transform(gnn)
         if config.layernorm:
             self.ln = nn.LayerNorm(dim)
         self.decoder = build_decoder(
@@ -202,6 +202,16 @@ class GHN(nn.Module):
             last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
             last.weight /= 5
             last.bias.zero_()
+
+
+def _with_transform(gnn: nn.Module) -> nn.Module:
+    """A graph network that was built elsewhere; one that declares a transform of graphs together with it."""
+    from deepnets_bench.gnn_adapters import adapt
+    from deepnets_bench.gnn_transform import declared_transform
+
+    if declared_transform(gnn) is None:
+        return gnn
+    return adapt(gnn, type(gnn).__name__, getattr(gnn, "edges", "undeclared"))
 
 
 def build_gnn(config: GHNConfig) -> nn.Module:
