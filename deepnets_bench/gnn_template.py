@@ -19,6 +19,9 @@ class MyGNN(nn.Module):
     # It is printed and recorded with every result, and `gnn check` holds the class to it.
     edges = "both"
     source = "where the idea comes from: paper and equation"
+    # Transforms of torch_geometric (or any function Data -> Data) that every graph passes before `forward`; what
+    # they add is in `batch`. Walks need undirected edges, as along the dataflow none returns:
+    #   transform = T.Compose([T.ToUndirected(), T.AddRandomWalkPE(16)])  # batch.random_walk_pe, [N, 16]
 
     def __init__(self, dim: int, layers: int = 4) -> None:
         super().__init__()
@@ -46,5 +49,7 @@ class MyGNN(nn.Module):
         return x
 
     # Two other forms of `forward` work as well, and then `edges` decides which edges arrive:
-    #   def forward(self, x, edge_index, edge_attr):   as in PyG; also edge_type, edge_weight, batch
-    #   def forward(self, g, x):                       as in DGL; g.edata has "type", "weight" and "attr"
+    #   def forward(self, x, edge_index, edge_attr):   as in PyG; also edge_type, edge_weight, batch, and by
+    #                                                  its name what a transform adds (random_walk_pe)
+    #   def forward(self, g, x):                       as in DGL; g.edata has "type", "weight" and "attr",
+    #                                                  g.ndata what a transform adds to nodes
