@@ -19,8 +19,8 @@ class MyGNN(nn.Module):
     # It is printed and recorded with every result, and `gnn check` holds the class to it.
     edges = "both"
     source = "where the idea comes from: paper and equation"
-    # Transforms of torch_geometric (or any function Data -> Data) that every graph passes before `forward`; what
-    # they add is in `batch`. Walks need undirected edges, as along the dataflow none returns:
+    # Transforms of torch_geometric (or any function Data -> Data) that every graph passes before `forward`;
+    # what they add is in `batch`. Walks need undirected edges, as along the dataflow none returns:
     #   transform = T.Compose([T.ToUndirected(), T.AddRandomWalkPE(16)])  # batch.random_walk_pe, [N, 16]
 
     def __init__(self, dim: int, layers: int = 4) -> None:
