@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.touch()
-        mode = temporary.stat().st_mode
+        mode = (path if path.exists() else temporary).stat().st_mode
         yield temporary
         temporary.chmod(mode)  # libraries may replace it by a file that nobody else can read
         _sync(temporary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +41,3 @@ def writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def write_all(descriptor: int, payload: bytes) -> None:
-    """Write every byte and wait until they are on the disk."""
-    view = memoryview(payload)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fsync(descriptor)

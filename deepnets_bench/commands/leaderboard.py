@@ -169,7 +169,15 @@ def validate(
     protocol = None
     if found := _track(name):
         counts = {split: rule.count for split, rule in found.evaluation.splits.items()}
-        protocol = Protocol(found.name, found.version, () if unfinished else found.seeds, counts)
+        values = {
+            "track_digest": found.fingerprint(),
+            "metric": f"top{found.evaluation.top_k}",
+            "steps": found.training.steps,
+            "precision": found.training.precision,
+            "threads": found.training.threads,
+        }
+        seeds = () if unfinished else found.seeds
+        protocol = Protocol(found.name, found.version, seeds, counts, values, found.calibration)
     faults = find_faults(file, protocol)
     for fault in faults:
         typer.echo(f"{file}, {fault}")
@@ -231,7 +239,9 @@ def _board(track: str, results: Path | None, version: int | None, smoke: bool) -
     from deepnets_bench.leaderboard.aggregate import select_board
     from deepnets_bench.leaderboard.results import read_rows
 
-    return select_board(read_rows(_results_path(track, results)), track, version, smoke)
+    rows = read_rows(_results_path(track, results))
+    found = _track(track)
+    return select_board(rows, track, version, smoke, found.calibration if found else None)
 
 
 def _results_path(track: str, results: Path | None) -> Path:

@@ -83,6 +83,14 @@ def run(
         str | None,
         typer.Option(help="'tensorboard' writes event files beside every curve.csv, which is always there."),
     ] = None,
+    tuning_trials: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Settings of the GNN that were trained on the track to find this one, whatever their seeds: "
+            "declared by you, kept in every row.",
+        ),
+    ] = 0,
     resume: Annotated[bool, typer.Option(help="Continue interrupted trainings.")] = False,
 ) -> None:
     """Train and evaluate GNNs on a track; missing splits are generated first, finished jobs skipped."""
@@ -136,7 +144,11 @@ def run(
 
         fetch(protocol.images, images)
     dataset = _dataset(protocol, data, images, console)
-    everything = [Job(protocol, name, seed, options, images, devices) for name in names for seed in chosen]
+    everything = [
+        Job(protocol, name, seed, options, images, devices, tuning_trials)
+        for name in names
+        for seed in chosen
+    ]
     todo = unfinished(everything, dataset, folder)
     _announce_gnns(console, names, specs)
     _announce(console, everything, todo, folder)
@@ -311,7 +323,9 @@ def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
     path = folder / RESULTS
     if not path.exists():
         return
-    board = select_board(read_rows(path), track.name, track.version, smoke or not track.comparable)
+    board = select_board(
+        read_rows(path), track.name, track.version, smoke or not track.comparable, track.calibration
+    )
     print_table(ranking_table(board, track.label), Console())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from deepnets_bench.errors import RunFailed
 from deepnets_bench.harness.isolation import Outcome, Task, run_isolated
-from deepnets_bench.harness.jobs import finished_jobs
+from deepnets_bench.harness.jobs import finished_jobs, is_finished
 from deepnets_bench.harness.progress import JobProgress
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def _on_worker(task: Task, run: str) -> Outcome:
             f"Worker {socket.gethostname()} does not see {task.folder}: --out must be on a file system that "
             "all workers share."
         )
-    done = finished_jobs(task.out).get(task.config_hash, set())
-    if done.issuperset(task.job.track.evaluation.splits):  # the worker died when all was written
+    done = finished_jobs(task.out).get(task.config_hash, [])
+    if is_finished(task.job, done):  # the worker died when all was written
         return Outcome(task.job, "ok", "", 0.0, task.log)
     started = task.folder / f".{run}"
     task = replace(task, resume=task.resume or started.exists())

@@ -36,6 +36,7 @@ class Evaluation:
     failures: dict[int, str] = field(default_factory=dict)
     batch_sizes: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of this process, all its threads
 
     @property
     def mean(self) -> float:
@@ -81,7 +82,7 @@ def evaluate(
     if top_k >= num_classes:
         raise BadInput(f"Every prediction would be right: top_k is {top_k} for {num_classes} classes.")
     result = Evaluation()
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     sizes: dict[str, Any] = {
         "image_size": data.size,
         "num_classes": num_classes,
@@ -102,6 +103,7 @@ def evaluate(
             except (RuntimeError, MemoryError) as error:  # PyTorch's out-of-memory errors are RuntimeErrors
                 result.failures[index] = one_line(error)
             result.seconds = time.perf_counter() - started
+            result.cpu_seconds = time.process_time() - cpu_started
             if on_network:
                 on_network(result)
     ghn.train(was_training)

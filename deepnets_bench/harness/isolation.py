@@ -129,6 +129,7 @@ def _work(task: Task, sender: Connection) -> None:
             device=task.device,
             devices=task.job.devices,
             resume=task.resume,
+            tuning_trials=task.job.tuning_trials,
             report=_reports(task, sender),
         )
         sender.send(("ok", ""))

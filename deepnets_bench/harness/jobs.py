@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from deepnets_bench.harness import provenance
 from deepnets_bench.harness.data import Dataset, StoredArchitectures, load_networks, prepare_dataset
 from deepnets_bench.harness.progress import JobProgress, Report
 from deepnets_bench.harness.tracks import Track
+from deepnets_bench.leaderboard.admission import group_by, stack_of
+from deepnets_bench.leaderboard.identity import hash_config
 from deepnets_bench.leaderboard.results import (
     ResultRow,
     accuracy_summary,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.compute import Place
 
 RESULTS = "results.csv"
+FRAME_DIGEST = ""  # no track has a file with the weights of the frame
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Job:
     """One training with all its evaluations; `config_hash` names it.
 
     `images` is the folder of the track's images, where they are files; `devices` the number of processes
-    that train together, which changes no result beyond rounding and is no part of the name.
+    that train together, which changes no result beyond rounding and is no part of the name. Nor is
+    `tuning_trials`, the number of settings of the GNN that were tried on the track to find this one.
     """
 
     track: Track
@@ -47,6 +50,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     images: Path | None = None
     devices: int = field(default=1, compare=False)
+    tuning_trials: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
@@ -56,15 +60,20 @@ class Job:
 
     def config_hash(self, dataset_fingerprint: str) -> str:
         """16 hexadecimal digits over all that determines the result: protocol, data, GNN and seed."""
-        identity = {
-            "track": self.track.fingerprint(),
-            "dataset": dataset_fingerprint,
-            "gnn": self.gnn,
-            "gnn_source": _file_digest(self.gnn),
-            "options": canonical_json(self.options),
-            "seed": self.seed,
-        }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        return hash_config(
+            track_digest=self.track.fingerprint(),
+            dataset_fingerprint=dataset_fingerprint,
+            frame_digest=FRAME_DIGEST,
+            gnn=self.gnn,
+            gnn_digest=self.gnn_digest,
+            gnn_options=self.options,
+            seed=self.seed,
+        )
+
+    @property
+    def gnn_digest(self) -> str:
+        """64 hexadecimal digits of the GNN's source."""
+        return _file_digest(self.gnn) or hashlib.sha256(self.gnn.encode()).hexdigest()
 
     def folder(self, out: Path, config_hash: str) -> Path:
         """Where the job keeps its learning curve, checkpoints, log and trained hypernetwork."""
@@ -72,14 +81,24 @@ class Job:
         return out / "runs" / f"{gnn}-seed{self.seed}-{config_hash[:8]}"
 
 
-def finished_jobs(out: Path) -> dict[str, set[str]]:
-    """Config hash → splits that have a finished row in the results of a folder."""
+def finished_jobs(out: Path) -> dict[str, list[ResultRow]]:
+    """Config hash → finished rows in the results of a folder; partial ones are not finished."""
     path = out / RESULTS
-    finished: dict[str, set[str]] = {}
-    for row in read_rows(path) if path.exists() else []:
-        if row.status in ("ok", "partial"):
-            finished.setdefault(row.config_hash, set()).add(row.split)
-    return finished
+    rows = read_rows(path) if path.exists() else []
+    return group_by((row for row in rows if row.status == "ok"), lambda row: row.config_hash)
+
+
+def is_finished(job: Job, rows: Iterable[ResultRow]) -> bool:
+    """Has a job, whose finished rows are given, one of each split?
+
+    The track's calibration job runs once with each stack, so only rows of the one in use count.
+    """
+    calibration = job.track.calibration
+    if calibration and (job.gnn, dict(job.options), job.seed) == (calibration.gnn, {}, calibration.seed):
+        versions = provenance.versions()
+        stack = versions["torch_version"], versions["package_version"]
+        rows = [row for row in rows if stack_of(row) == stack]
+    return {row.split for row in rows}.issuperset(job.track.evaluation.splits)
 
 
 def carry_out(
@@ -153,6 +172,7 @@ def carry_out(
         "gnn_params": sum(weight.numel() for weight in ghn.gnn.parameters()),
         "steps": state.step,
         "train_seconds": round(state.seconds, 2),
+        "train_cpu_seconds": round(state.cpu_seconds, 2),
     }
     scores: dict[str, dict[int, float]] = {}
     outcomes: dict[str, dict[str, Any]] = {}
@@ -165,6 +185,7 @@ def carry_out(
             "status": status,
             "reason": "; ".join(filter(None, told)),
             "eval_seconds": round(result.seconds, 2),
+            "eval_cpu_seconds": round(result.cpu_seconds, 2),
             **accuracy_summary(result.accuracies),
         }
     stem = f"{folder.name}-{provenance.utc_now().replace(':', '')}"
@@ -184,20 +205,28 @@ def failed_rows(job: Job, dataset: Dataset, status: str, reason: str, seconds: f
 
 def result_rows(job: Job, dataset: Dataset, outcomes: Mapping[str, Mapping[str, Any]]) -> list[ResultRow]:
     """The rows of a job: what the job determines, joined with the outcome of each split."""
+    track = job.track
     identity: dict[str, Any] = {
-        "track": job.track.name,
-        "track_version": job.track.version,
-        "comparable": job.track.comparable,
+        "track": track.name,
+        "track_version": track.version,
+        "track_digest": track.fingerprint(),
+        "comparable": track.comparable,
         "gnn": job.gnn,
         "gnn_options": canonical_json(job.options),
+        "gnn_digest": job.gnn_digest,
         "edges": _edges(job.gnn),
         "seed": job.seed,
+        "tuning_trials": job.tuning_trials,
+        "metric": f"top{track.evaluation.top_k}",
         "dataset_fingerprint": dataset.fingerprint,
+        "frame_digest": FRAME_DIGEST,
         "config_hash": job.config_hash(dataset.fingerprint),
+        "precision": track.training.precision,
+        "threads": track.training.threads,
         "utc_time": provenance.utc_now(),
         **provenance.versions(),
     }
-    counts = {split: protocol.count for split, protocol in job.track.evaluation.splits.items()}
+    counts = {split: protocol.count for split, protocol in track.evaluation.splits.items()}
     return [
         ResultRow(**identity, split=split, n_split=counts[split], **outcome)
         for split, outcome in outcomes.items()

@@ -26,18 +26,19 @@ def run_job(
     device: str = "auto",
     devices: int = 1,
     resume: bool = False,
+    tuning_trials: int = 0,
     report: Report | None = None,
 ) -> list[ResultRow]:
     """Train and evaluate one GNN; appends a row per split to `out`/results.csv.
 
     `out`/scores/ gets the accuracy of every architecture, `out`/runs/ the learning curve, the checkpoints
-    and the trained hypernetwork. `images` is the folder of images that are files. With `resume`, the
-    training continues from its newest checkpoint. One device is used by this process; several by processes
-    of their own, among which each meta-batch is divided.
+    and the trained hypernetwork. `images` is the folder of images that are files. `tuning_trials` is as in
+    `Job`. With `resume`, the training continues from its newest checkpoint. One device is used by this
+    process; several by processes of their own, among which each meta-batch is divided.
     """
     track = load_track(track) if isinstance(track, str) else track
     folder = Path(images) if images is not None else None
-    job = Job(track, gnn, seed, dict(options or {}), folder, devices)
+    job = Job(track, gnn, seed, dict(options or {}), folder, devices, tuning_trials)
     if devices == 1:
         return carry_out(job, Path(data), Path(out), device=device, resume=resume, report=report)
     prepare_dataset(track, Path(data), images=folder)  # once, before all processes look for it

@@ -12,7 +12,7 @@ from deepnets_bench.errors import reason_of
 from deepnets_bench.harness.crews import cluster_crew, local_crew
 from deepnets_bench.harness.data import Dataset
 from deepnets_bench.harness.isolation import Outcome, Task
-from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, make_folder
+from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, is_finished, make_folder
 from deepnets_bench.harness.progress import JobProgress
 from deepnets_bench.leaderboard.results import append_rows
 from deepnets_bench.signals import termination_as_interrupt
@@ -37,11 +37,7 @@ class View(Protocol):
 def unfinished(jobs: Sequence[Job], dataset: Dataset, out: Path) -> list[Job]:
     """The jobs without a finished row for each split in the results of `out`, by config hash."""
     done = finished_jobs(out)
-    return [
-        job
-        for job in jobs
-        if not done.get(job.config_hash(dataset.fingerprint), set()).issuperset(job.track.evaluation.splits)
-    ]
+    return [job for job in jobs if not is_finished(job, done.get(job.config_hash(dataset.fingerprint), []))]
 
 
 def run_jobs(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.leaderboard.admission import Calibration
 from deepnets_bench.widths import WidthRule
 
 if sys.version_info >= (3, 11):
@@ -222,15 +223,20 @@ class Track(_Table):
     selection: Selection
     evaluation: Evaluation
     smoke: Smoke
+    calibration: Calibration | None = None  # without one, a board holds rows of one stack only
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides how a row is made; the calibration decides which rows stand together."""
+        return {key: value for key, value in super().identity().items() if key != "calibration"}
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over every field, so that an edited copy of a track is another track."""
+        """16 hexadecimal digits over `identity`, so that an edited copy of a track is another track."""
         return _digest(self.identity())
 
     @property
     def comparable(self) -> bool:
         """False for a smoke run, and for any other change of a packaged track that keeps its name."""
-        return self.name not in track_names() or self == load_track(self.name)
+        return self.name not in track_names() or self.fingerprint() == load_track(self.name).fingerprint()
 
     def in_precision(self, name: str) -> Track:
         """The same track trained in another precision, which is another protocol unless it is the track's.
@@ -340,6 +346,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
         "evaluation": Evaluation,
         "splits": EvaluationSplit,
         "smoke": Smoke,
+        "calibration": Calibration,
     }
     parents = [str(part) for part in location[:-1]]
     table = next((tables[part] for part in reversed(parents) if part in tables), Track)

@@ -73,6 +73,7 @@ class TrainingState:
     failures: int = 0
     last_failure: str = ""
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of this process, all its threads
     window: list[tuple[float, float]] = field(default_factory=list)  # (loss, accuracy) since the last log
     val_accuracy: float | None = None
     best_accuracy: float = -1.0
@@ -136,6 +137,7 @@ class Trainer:
         """Train to the last step; SIGINT and SIGTERM end it after the current step, checkpoint saved."""
         protocol, state = self.track.training, self.state
         started = time.perf_counter() - state.seconds
+        cpu_started = time.process_time() - state.cpu_seconds
         folder = self.folder if self.compute.rank == 0 else None
         with stop_signals() as stopped, learning_curve(folder, state.step) as write_row:
             self.ghn.train()
@@ -152,6 +154,7 @@ class Trainer:
                     self._validate() if state.step % self.track.selection.interval == 0 or last else None
                 )
                 state.seconds = time.perf_counter() - started
+                state.cpu_seconds = time.process_time() - cpu_started
                 if state.step % protocol.log_interval == 0 or validated is not None or last:
                     write_row(self._curve_row(lr, validated))
                 if self.report:

@@ -1,8 +1,9 @@
 """From result rows to a leaderboard: pure functions of the rows, no files and no printing.
 
-A board holds the rows of one track version, comparable or not, and never of two. A method is a GNN with its
-options. Accuracy is averaged over seeds with std ddof=1; rows that are not `ok`, and rows by which someone
-reproduced others, are told of and never averaged.
+A board holds the rows of one track version, comparable or not, and never of two, and of those only the ones
+that may be compared (`admission`); notes say which are left out. A method is a GNN with its options. Accuracy
+is averaged over seeds with std ddof=1; rows that are not `ok`, and rows by which someone reproduced others,
+are shown and never averaged.
 """
 
 from __future__ import annotations
@@ -12,18 +13,16 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.leaderboard.admission import Calibration, LeftOut, admit, group_by
+from deepnets_bench.leaderboard.identity import run, unfinished_runs
 from deepnets_bench.leaderboard.reproduction import Reproduction, reproductions
 from deepnets_bench.leaderboard.results import ResultRow
 
 SPLITS = ("val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # the order of every table
 SELECTION_SPLIT = "val"  # for development: choices are made on it, so it never counts in a rank
 REFERENCE_SPLIT = "test"  # in distribution: the gap of every other split is measured from it
-
-_Key = TypeVar("_Key")
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -151,24 +150,31 @@ class Board:
         return f"{self.track} v{self.track_version}{suffix}"
 
 
-def boards(rows: Iterable[ResultRow]) -> list[Board]:
-    """One board for each (track, version, comparable): newest version first, comparable before not."""
+def boards(rows: Iterable[ResultRow], calibration: Calibration | None = None) -> list[Board]:
+    """One board for each (track, version, comparable): newest version first, comparable before not.
+
+    `calibration` is the track's, by which rows of another stack are admitted.
+    """
     rows = list(rows)
     originals = [row for row in rows if not row.reproduced_by]
-    grouped = _group(originals, lambda row: (row.track, -row.track_version, not row.comparable))
+    grouped = group_by(originals, lambda row: (row.track, -row.track_version, not row.comparable))
     again = [row for row in rows if row.reproduced_by]
-    return [_board(group, again) for _, group in sorted(grouped.items())]
+    return [_board(group, again, calibration) for _, group in sorted(grouped.items())]
 
 
 def select_board(
-    rows: Iterable[ResultRow], track: str, version: int | None = None, smoke: bool = False
+    rows: Iterable[ResultRow],
+    track: str,
+    version: int | None = None,
+    smoke: bool = False,
+    calibration: Calibration | None = None,
 ) -> Board:
-    """The board of `track`: its newest version, or `version`.
+    """The board of `track`: its newest version, or `version`; `calibration` as in `boards`.
 
     Rows that are not comparable are shown only when asked for (`smoke`) or when there are no others. Raises
     BadInput when there are no rows of the track.
     """
-    everything = boards(rows)
+    everything = boards(rows, calibration)
     found = [b for b in everything if b.track == track and version in (None, b.track_version)]
     if not found:
         wanted = track if version is None else f"{track} v{version}"
@@ -198,18 +204,21 @@ def sort_entries(entries: Iterable[Entry], key: str, splits: Sequence[str]) -> l
 
 
 def latest_rows(rows: Iterable[ResultRow]) -> tuple[list[ResultRow], list[str]]:
-    """For each (GNN, options, seed, split) its newest `ok` row, else its newest; and notes."""
+    """For each (GNN, options, seed, split) its newest `ok` row, else its newest; and notes.
+
+    A note is worth a job that ran again although it was finished; running an unfinished one again is usual.
+    """
+    rows = list(rows)
+    unfinished = unfinished_runs(rows)
     kept: list[ResultRow] = []
     repeats: dict[str, list[str]] = defaultdict(list)
-    for (gnn, options, seed, split), group in _group(
+    for (gnn, options, seed, split), group in group_by(
         rows, lambda row: (row.gnn, row.gnn_options, row.seed, row.split)
     ).items():
         finished = sorted((row for row in group if row.status == "ok"), key=lambda row: row.utc_time)
         kept.append(finished[-1] if finished else max(group, key=lambda row: row.utc_time))
-        if len(finished) > 1:
-            configurations = {row.config_hash for row in finished}
-            how = "more than once" if len(configurations) == 1 else "with different configurations"
-            repeats[f"{method_name(gnn, options)} seed {seed} was run {how}"].append(split)
+        if any(run(row) not in unfinished for row in finished[:-1]):
+            repeats[f"{method_name(gnn, options)} seed {seed} was run more than once"].append(split)
     notes = [
         f"{what} ({', '.join(split_order(splits))}): the latest run counts."
         for what, splits in repeats.items()
@@ -251,23 +260,12 @@ def method_name(gnn: str, gnn_options: str) -> str:
     return gnn if gnn_options == "{}" else f"{gnn} {gnn_options}"
 
 
-def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, list[_Item]]:
-    groups: dict[_Key, list[_Item]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    return groups
-
-
-def _board(rows: Sequence[ResultRow], again: Sequence[ResultRow]) -> Board:
-    kept, notes = latest_rows(rows)
+def _board(rows: Sequence[ResultRow], again: Sequence[ResultRow], calibration: Calibration | None) -> Board:
+    admission = admit(rows, calibration)
+    kept, repeats = latest_rows(admission.rows)
+    notes = [*map(_left_out_note, admission.left_out), *admission.notes, *repeats]
     splits = split_order(row.split for row in kept)
-    for split in splits:
-        datasets = {row.dataset_fingerprint for row in kept if row.split == split and row.status == "ok"}
-        if len(datasets) > 1:
-            notes.append(
-                f"Rows of split {split} come from {len(datasets)} different datasets: do not rank them."
-            )
-    by_method = _group(kept, lambda row: (row.gnn, row.gnn_options))
+    by_method = group_by(kept, lambda row: (row.gnn, row.gnn_options))
     entries = [_entry(gnn, options, group, again) for (gnn, options), group in by_method.items()]
     scored = [split for split in splits if split != SELECTION_SPLIT]
     means = {e.name: {split: e.value(split) for split in scored} for e in entries}
@@ -295,7 +293,7 @@ def _entry(gnn: str, options: str, rows: Sequence[ResultRow], again: Sequence[Re
             for row in group
             if row.status == "ok" and row.accuracy_mean is not None
         }
-        for split, group in _group(rows, lambda row: row.split).items()
+        for split, group in group_by(rows, lambda row: row.split).items()
     }
     reference = by_split.get(REFERENCE_SPLIT, {})
     scores = {}
@@ -308,10 +306,19 @@ def _entry(gnn: str, options: str, rows: Sequence[ResultRow], again: Sequence[Re
     return Entry(gnn, options, tuple(rows), scores, costs, reproductions=tuple(reproductions(rows, again)))
 
 
+def _left_out_note(group: LeftOut) -> str:
+    """For example "12 rows left out (gat seed 0, 1): precision is bf16, not 32."."""
+    methods = group_by(group.rows, lambda row: method_name(row.gnn, row.gnn_options))
+    seeds = {name: ", ".join(map(str, sorted({row.seed for row in of}))) for name, of in methods.items()}
+    which = "; ".join(f"{name} seed {numbers}" for name, numbers in seeds.items())
+    count = "1 row" if len(group.rows) == 1 else f"{len(group.rows)} rows"
+    return f"{count} left out ({which}): {group.reason}."
+
+
 def _reproduction_notes(entry: Entry) -> list[str]:
     """One sentence for each person who reproduced seeds of a method."""
     notes = []
-    for by, pairs in _group(entry.reproductions, lambda pair: pair.again.reproduced_by).items():
+    for by, pairs in group_by(entry.reproductions, lambda pair: pair.again.reproduced_by).items():
         seeds = ", ".join(map(str, sorted({pair.original.seed for pair in pairs})))
         machines = "; ".join(sorted({pair.again.device for pair in pairs} - {""})) or "a machine not named"
         last = max(pair.again.utc_time for pair in pairs)[:10]
@@ -350,7 +357,7 @@ def _split_score(
 
 def _one_per_seed(rows: Sequence[ResultRow], key: str) -> list[float]:
     """One value a seed: a run's training costs stand in the row of each split, evaluation seconds add up."""
-    by_seed = _group((row for row in rows if row.status == "ok"), lambda row: row.seed)
+    by_seed = group_by((row for row in rows if row.status == "ok"), lambda row: row.seed)
     measured = ([v for row in group if (v := getattr(row, key)) is not None] for group in by_seed.values())
     combine: Callable[[list[float]], float] = sum if key == "eval_seconds" else max
     return [combine(values) for values in measured if values]

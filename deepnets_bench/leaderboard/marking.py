@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.leaderboard.reproduction import TOLERANCE, Reproduction, job, reproductions
+from deepnets_bench.leaderboard.identity import job
+from deepnets_bench.leaderboard.reproduction import TOLERANCE, Reproduction, reproductions
 from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows, read_scores, write_scores
 from deepnets_bench.leaderboard.validate import validate
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from deepnets_bench.leaderboard.identity import job
 from deepnets_bench.leaderboard.results import ResultRow
 
 # Largest difference in mean accuracy on a split at which a row counts as reproduced. Where sums are rounded
@@ -24,11 +25,6 @@ class Reproduction:
     def difference(self) -> float:
         """Mean accuracy of the repetition minus that of the original, a fraction."""
         return (self.again.accuracy_mean or 0.0) - (self.original.accuracy_mean or 0.0)
-
-
-def job(row: ResultRow) -> tuple[str, str, int, str]:
-    """What a run is told by: GNN, options, seed and the hash of its configuration."""
-    return row.gnn, row.gnn_options, row.seed, row.config_hash
 
 
 def reproductions(rows: Sequence[ResultRow], again: Iterable[ResultRow]) -> list[Reproduction]:

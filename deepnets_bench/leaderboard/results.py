@@ -1,16 +1,18 @@
 """The result row and its append-only CSV file: what a run leaves behind and all that a leaderboard reads.
 
 A file is a header and one line a row. Rows are only ever added, under a lock, so several processes may write
-to one file, and a crash costs at most the row that was being written.
+to one file. Each time the whole file is replaced in one step, so that a crash or a full disk leaves it as it
+was: milliseconds for thousands of rows, after hours of training.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
+import glob
 import io
 import json
 import math
-import os
 import re
 import statistics
 import warnings
@@ -30,7 +32,7 @@ from pydantic import (
 
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.files import write_atomically
-from deepnets_bench.locks import locked, writable, write_all
+from deepnets_bench.locks import locked, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,19 +76,27 @@ class ResultRow(BaseModel):
     """One (GNN, seed, split) of one run. Accuracies are fractions in [0, 1]; units are in the names.
 
     Status `ok` evaluated all `n_split` architectures, `partial` fewer; `failed` and `timeout` rows carry a
-    reason and no accuracy.
+    reason and no accuracy. Only `ok` is finished: a job with any other row can be run again.
+
+    `seconds` are wall-clock, `cpu_seconds` those of all threads of the process that wrote the row.
+    `tuning_trials` is declared by the one who ran it: how many settings of the GNN were trained on the track
+    to find this one, whatever their seeds; 0 if none was tried before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     track: Name
     track_version: Annotated[int, Field(ge=1)]
+    track_digest: Name  # of the whole protocol
     comparable: bool  # False: a smoke run or a changed protocol; never ranked beside comparable rows
     gnn: Name
     gnn_options: Annotated[str, BeforeValidator(canonical_json)] = "{}"
-    edges: Text = ""  # what the GNN sees of a graph, as it declares; empty in rows made before this column
+    gnn_digest: Text = ""  # of the GNN's source; empty only where a failed job's could not be read
+    edges: Text = ""  # what the GNN sees of a graph, as it declares
     seed: Count
+    tuning_trials: Count = 0
     split: Name
+    metric: Annotated[str, Field(pattern=r"^top[1-9]\d*$")]  # top5: right is a label among the first five
     status: Literal["ok", "failed", "timeout", "partial"]
     reason: Text = ""
     n_evaluated: Count
@@ -100,17 +110,22 @@ class ResultRow(BaseModel):
     gnn_params: Annotated[Count | None, Missing] = None
     steps: Annotated[Count | None, Missing] = None
     train_seconds: Annotated[float | None, Field(ge=0), Missing] = None
+    train_cpu_seconds: Annotated[float | None, Field(ge=0), Missing] = None
     eval_seconds: Annotated[float | None, Field(ge=0), Missing] = None
+    eval_cpu_seconds: Annotated[float | None, Field(ge=0), Missing] = None
     peak_memory_mb: Annotated[float | None, Field(ge=0), Missing] = None
     scores_file: Text = ""  # the file's name in scores/ beside the results
-    dataset_fingerprint: Text = ""
-    config_hash: Name
+    dataset_fingerprint: Text = ""  # of graphs and images
+    frame_digest: Text = ""  # of a file with the weights of the frame; empty for a track without one
+    config_hash: Name  # `identity.hash_config` of this row
+    precision: Literal["32", "bf16", "fp16"]
+    threads: Annotated[int, Field(ge=1)]  # of PyTorch on the CPU
+    device: Text = ""
     package_version: Name
     git_commit: Text = ""
     torch_version: Text = ""
     pyg_version: Text = ""
     dgl_version: Text = ""
-    device: Text = ""
     reproduced_by: Text = ""
     # Last, and of fixed length, so that a line cut off anywhere is never a valid row.
     utc_time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
@@ -133,6 +148,8 @@ class ResultRow(BaseModel):
             raise ValueError(f"status is 'partial' but all {self.n_split} architectures were evaluated")
         if self.n_evaluated == 0 or self.accuracy_mean is None or self.accuracy_max is None:
             raise ValueError(f"status '{self.status}' needs accuracy_mean, accuracy_max and n_evaluated")
+        if not self.gnn_digest:
+            raise ValueError(f"status '{self.status}' needs gnn_digest")
         if self.accuracy_mean > self.accuracy_max + 1e-9:
             raise ValueError(f"accuracy_mean {self.accuracy_mean} is above accuracy_max {self.accuracy_max}")
         if self.n_evaluated > 1:
@@ -145,7 +162,6 @@ class ResultRow(BaseModel):
 
 
 COLUMNS: tuple[str, ...] = tuple(ResultRow.model_fields)
-EARLIER_COLUMNS: tuple[str, ...] = tuple(name for name in COLUMNS if name != "edges")
 
 
 def accuracy_summary(scores: Mapping[int, float]) -> dict[str, Any]:
@@ -166,35 +182,22 @@ def accuracy_summary(scores: Mapping[int, float]) -> dict[str, Any]:
 
 
 def append_rows(path: str | Path, rows: Iterable[ResultRow]) -> None:
-    """Add `rows` at the end of the results file, contiguous and flushed to disk; a missing file is made.
+    """Add `rows` at the end of the results file, on disk when this returns; a missing file is made.
 
-    Safe with any number of writing processes. A line that a crash left unfinished is removed with a warning,
-    and a file with `EARLIER_COLUMNS` gets the new one, empty.
+    Safe with any number of writing processes. A line that was cut off is removed with a warning, and a file
+    that a spreadsheet has saved gets its plain header and line ends back.
     Raises BadInput for a file that cannot be written, CorruptFile for a header that is not this schema's.
     """
-    path, payload = Path(path), b"".join(_line(row) for row in rows)
-    if not payload:
+    path, added = Path(path), [_line(row) for row in rows]
+    if not added:
         return
-    with locked(path), writable(path), open(path, "a+b", buffering=0) as file:
-        file.seek(0)
-        existing = file.read()
-        sound = _without_torn_line(existing)
-        columns = _columns(path, sound)
-        if len(sound) < len(existing):
-            _warn_torn(path, existing[len(sound) :], "removed")
-            file.truncate(len(sound))
-        if columns == EARLIER_COLUMNS:
-            write_atomically(path, _with_all_columns(sound) + payload)
-            return
-        if not sound:
-            payload = _HEADER + payload
-        elif not sound.endswith(b"\n"):
-            payload = b"\n" + payload
-        try:
-            write_all(file.fileno(), payload)
-        except BaseException:
-            file.truncate(len(sound))  # a full disk or Ctrl-C must not leave half of the rows
-            raise
+    with locked(path), writable(path):
+        lines, torn = _sound_lines(path, _existing(path))
+        if torn:
+            _warn_torn(path, torn, "removed")
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a process that was killed
+            leftover.unlink()
+        write_atomically(path, b"".join(line + b"\n" for line in [_HEADER, *lines[1:], *added]))
 
 
 def read_rows(path: str | Path) -> list[ResultRow]:
@@ -222,16 +225,14 @@ def check_rows(path: str | Path) -> tuple[list[tuple[int, ResultRow]], list[str]
     CorruptFile when the header is another one.
     """
     path = Path(path)
-    data = _read_settled(path)
-    sound = _without_torn_line(data)
-    columns = _columns(path, sound)
-    if len(sound) < len(data):
-        _warn_torn(path, data[len(sound) :], "ignored")
+    lines, torn = _sound_lines(path, _read(path))
+    if torn:
+        _warn_torn(path, torn, "ignored")
     rows: list[tuple[int, ResultRow]] = []
     faults: list[str] = []
-    for number, line in enumerate(sound.splitlines()[1:], start=2):
+    for number, line in enumerate(lines[1:], start=2):
         try:
-            rows.append((number, _parse(line, columns)))
+            rows.append((number, _parse(line)))
         except ValidationError as error:
             faults += [f"row {number}, {_describe(fault)}" for fault in error.errors()]
         except ValueError as error:
@@ -273,11 +274,11 @@ def read_scores(path: str | Path) -> dict[str, dict[int, float]]:
     """Per-architecture accuracies {split: {index: accuracy}} of one job. CorruptFile names a faulty row."""
     scores: dict[str, dict[int, float]] = {}
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read the scores in {path}: {error}.") from error
     lines = text.splitlines()
-    if not lines or lines[0] != ",".join(SCORE_COLUMNS):
+    if not lines or lines[0].replace('"', "") != ",".join(SCORE_COLUMNS):
         raise CorruptFile(f"{path} does not start with the header '{','.join(SCORE_COLUMNS)}'.")
     if not text.endswith("\n"):
         raise CorruptFile(f"{path}, row {len(lines)}: the line is cut off.")
@@ -295,12 +296,12 @@ def read_scores(path: str | Path) -> dict[str, dict[int, float]]:
 
 
 SCORE_COLUMNS = ("split", "index", "accuracy")
-_HEADER = (",".join(COLUMNS) + "\n").encode()
+_HEADER = ",".join(COLUMNS).encode()
 
 
 def _line(row: ResultRow) -> bytes:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(_cell(value) for value in row.model_dump().values())
+    csv.writer(buffer, lineterminator="").writerow(_cell(value) for value in row.model_dump().values())
     return buffer.getvalue().encode()
 
 
@@ -310,31 +311,18 @@ def _cell(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parse(line: bytes, columns: Sequence[str]) -> ResultRow:
+def _cells(line: bytes) -> list[str]:
     try:
-        cells: Sequence[str] = next(csv.reader([line.decode()], strict=True), [])
+        return next(csv.reader([line.decode()], strict=True), [])
     except csv.Error as error:
         raise ValueError(f"not a line of CSV ({error})") from None
-    if len(cells) != len(columns):
-        raise ValueError(f"{len(cells)} columns where {len(columns)} are needed")
-    return ResultRow.model_validate(dict(zip(columns, cells, strict=True)))
 
 
-def _with_all_columns(data: bytes) -> bytes:
-    """A file with `EARLIER_COLUMNS` in the present ones, row by row; a faulty line stays as it is."""
-    new = next(position for position, name in enumerate(COLUMNS) if name not in EARLIER_COLUMNS)
-    lines = [_HEADER.rstrip(b"\n")]
-    for line in data.splitlines()[1:]:
-        try:
-            _parse(line, EARLIER_COLUMNS)
-        except ValueError:
-            lines.append(line)
-            continue
-        buffer = io.StringIO()
-        cells = next(csv.reader([line.decode()]))
-        csv.writer(buffer, lineterminator="").writerow([*cells[:new], "", *cells[new:]])
-        lines.append(buffer.getvalue().encode())
-    return b"".join(line + b"\n" for line in lines)
+def _parse(line: bytes) -> ResultRow:
+    cells = _cells(line)
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"{len(cells)} columns where {len(COLUMNS)} are needed")
+    return ResultRow.model_validate(dict(zip(COLUMNS, cells, strict=True)))
 
 
 def _describe(fault: Any) -> str:
@@ -344,53 +332,66 @@ def _describe(fault: Any) -> str:
     return f"column {fault['loc'][0]}: {str(fault['input'])[:60]!r} is refused ({message})"
 
 
-def _without_torn_line(data: bytes) -> bytes:
-    """`data` up to a last line that a crash cut off; a complete row that only lacks its newline is kept."""
-    lines, newline, last = data.rpartition(b"\n")
-    if not last:
-        return data
-    if not newline:  # one line only: the header, cut off or not
-        return b"" if _HEADER.startswith(last) else data
-    earlier = _header(data) == EARLIER_COLUMNS
+def _sound_lines(path: Path, data: bytes) -> tuple[list[bytes], bytes]:
+    """The lines of a file, header first, and apart from them a last one that was cut off, b"" if none was.
+
+    Byte order mark and line ends, which differ where a spreadsheet has saved the file, are left out.
+    Raises CorruptFile for a header that is not this schema's.
+    """
+    lines = data.removeprefix(codecs.BOM_UTF8).splitlines()
+    torn = lines.pop() if lines and not data.endswith(b"\n") and _is_cut_off(lines) else b""
+    if lines:
+        _check_header(path, lines[0])
+    return lines, torn
+
+
+def _is_cut_off(lines: Sequence[bytes]) -> bool:
+    """Is the last line, which has no line end, unfinished? A complete row that only lacks its end is not."""
+    if len(lines) == 1:
+        return lines[0] != _HEADER and _HEADER.startswith(lines[0])
     try:
-        _parse(last, EARLIER_COLUMNS if earlier else COLUMNS)
+        _parse(lines[-1])
     except ValueError:
-        return lines + newline
-    return data
+        return True
+    return False
 
 
-def _header(data: bytes) -> tuple[str, ...]:
-    return tuple(data.split(b"\n", 1)[0].rstrip(b"\r").decode(errors="replace").split(","))
-
-
-def _columns(path: Path, data: bytes) -> tuple[str, ...]:
-    """The columns of a file, `COLUMNS` or those of an earlier version; CorruptFile for any others."""
-    found = _header(data)
-    if not data or found == COLUMNS:
-        return COLUMNS
-    if found == EARLIER_COLUMNS:
-        return EARLIER_COLUMNS
-    needed = COLUMNS if "edges" in found else EARLIER_COLUMNS
-    reason = f"it has {len(found)} columns, {len(needed)} are needed"
-    for position, (name, wanted) in enumerate(zip(found, needed, strict=False), start=1):
+def _check_header(path: Path, line: bytes) -> None:
+    try:
+        found = _cells(line)
+    except ValueError:
+        found = [line.decode(errors="replace")]
+    if tuple(found) == COLUMNS:
+        return
+    if found[:1] == [COLUMNS[0]] and "gnn_digest" not in found and set(found) < set(COLUMNS):
+        raise CorruptFile(
+            f"{path} is of an earlier version of deepnets-bench, whose rows lack the digests a board needs "
+            "and are not converted: move it away, or run again into another folder (--out)."
+        )
+    reason = f"it has {len(found)} columns, {len(COLUMNS)} are needed"
+    for position, (name, wanted) in enumerate(zip(found, COLUMNS, strict=False), start=1):
         if name != wanted:
             reason = f"column {position} is {name[:40]!r}, not '{wanted}'"
             break
     raise CorruptFile(f"{path} is not a results file of this version: {reason}.")
 
 
-def _read_settled(path: Path) -> bytes:
-    """The file's bytes; read again under the lock when the last line is unfinished: a writer may be at it."""
+def _existing(path: Path) -> bytes:
+    """The bytes of a file that may be written, none of a missing one."""
     try:
-        data = path.read_bytes()
+        with open(path, "r+b") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
         raise BadInput(f"There is no {path}; make one with `deepnets-bench run --gnn gat`.") from None
     except OSError as error:
         raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
-    if data.endswith(b"\n") or not os.access(path.parent, os.W_OK):
-        return data
-    with locked(path):
-        return path.read_bytes()
 
 
 def _warn_torn(path: Path, torn: bytes, action: str) -> None:

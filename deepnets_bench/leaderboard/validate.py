@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.leaderboard.admission import Calibration, admit, stack_of
 from deepnets_bench.leaderboard.aggregate import method_name
+from deepnets_bench.leaderboard.identity import hash_config, job, run, unfinished_runs
 from deepnets_bench.leaderboard.reproduction import TOLERANCE, reproductions
 from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, check_rows, read_scores
 
 Numbered = Sequence[tuple[int, ResultRow]]
+
+_DIGEST = "16 hexadecimal digits"
+_FORMS: dict[str, tuple[str, str]] = {  # column: (regular expression, the same in words)
+    "track_digest": (r"[0-9a-f]{16}", _DIGEST),
+    "gnn_digest": (r"([0-9a-f]{64})?", "64 hexadecimal digits"),
+    "dataset_fingerprint": (r"([0-9a-f]{16})?", _DIGEST),
+    "frame_digest": (r"([0-9a-f]{16})?", f"{_DIGEST} or empty"),
+    "config_hash": (r"[0-9a-f]{16}", _DIGEST),
+    "git_commit": (r"([0-9a-f]{40}(-dirty)?)?", "a commit's 40 hexadecimal digits, perhaps with -dirty"),
+}
+_OF_A_RUN = (  # what the rows of one run, one a split, have in common
+    *("tuning_trials", "metric", "precision", "threads", "device", "scores_file"),
+    *("ghn_params", "gnn_params", "steps", "train_seconds", "train_cpu_seconds", "peak_memory_mb"),
+    *("package_version", "git_commit", "torch_version", "pyg_version", "dgl_version"),
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +42,16 @@ class Protocol:
     """What a track version demands of its rows: seeds, and the number of architectures of every split.
 
     A seed that is not demanded must have all splits too once it has one; without `seeds`, that is all.
+    `values` are those of columns that every comparable finished row has, such as steps and track_digest;
+    `calibration` tells which other stacks are admitted.
     """
 
     track: str
     version: int
     seeds: tuple[int, ...]
     splits: Mapping[str, int]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def validate(path: Path, protocol: Protocol | None = None) -> list[str]:
@@ -44,6 +68,9 @@ def validate(path: Path, protocol: Protocol | None = None) -> list[str]:
         faults.append(f"row {number}: the line is cut off; a run died while writing, or a copy is incomplete")
     if not rows and not faults:
         return ["the file holds no rows"]
+    faults += _forms(rows)
+    faults += _hashes(rows)
+    faults += _runs(rows)
     faults += _repeats(rows)
     faults += _datasets(rows)
     faults += _scores(rows, path.parent / "scores")
@@ -54,16 +81,81 @@ def validate(path: Path, protocol: Protocol | None = None) -> list[str]:
     return faults
 
 
+def _forms(rows: Numbered) -> Iterator[str]:
+    """What can be seen of a single cell beyond the schema."""
+    for number, row in rows:
+        for column in _malformed(row):
+            yield f"row {number}, column {column}: '{getattr(row, column)}' is not {_FORMS[column][1]}"
+        if row.ghn_params is not None and row.gnn_params is not None and row.gnn_params > row.ghn_params:
+            yield (
+                f"row {number}, column gnn_params: {row.gnn_params} is more than {row.ghn_params} in "
+                "ghn_params, of which it is a part"
+            )
+        if row.accuracy_max_index is not None and row.accuracy_max_index >= row.n_split:
+            yield (
+                f"row {number}, column accuracy_max_index: {row.accuracy_max_index} is not below n_split "
+                f"{row.n_split}"
+            )
+        try:
+            datetime.strptime(row.utc_time, "%Y-%m-%dT%H:%M:%SZ")
+        except ValueError:
+            yield f"row {number}, column utc_time: '{row.utc_time}' is no date and time"
+
+
+def _malformed(row: ResultRow) -> list[str]:
+    return [column for column, (form, _) in _FORMS.items() if not re.fullmatch(form, getattr(row, column))]
+
+
+def _hashes(rows: Numbered) -> Iterator[str]:
+    """The configuration's hash follows from other columns, so that damage to any of them shows."""
+    for number, row in rows:
+        if _malformed(row):
+            continue  # which is said already
+        recomputed = hash_config(
+            track_digest=row.track_digest,
+            dataset_fingerprint=row.dataset_fingerprint,
+            frame_digest=row.frame_digest,
+            gnn=row.gnn,
+            gnn_digest=row.gnn_digest,
+            gnn_options=row.gnn_options,
+            seed=row.seed,
+        )
+        if row.config_hash != recomputed:
+            yield (
+                f"row {number}, column config_hash: '{row.config_hash}' is stated, '{recomputed}' follows "
+                "from the digests, gnn, gnn_options and seed"
+            )
+
+
+def _runs(rows: Numbered) -> Iterator[str]:
+    first: dict[tuple[object, ...], tuple[int, ResultRow]] = {}
+    for number, row in rows:
+        if row.accuracy_mean is None:
+            continue
+        at, other = first.setdefault((run(row), row.reproduced_by), (number, row))
+        for column in _OF_A_RUN:
+            value, expected = getattr(row, column), getattr(other, column)
+            if value != expected:
+                yield (
+                    f"row {number}, column {column}: {value!r} differs from {expected!r} of row {at}, which "
+                    "comes from the same run"
+                )
+
+
 def _repeats(rows: Numbered) -> Iterator[str]:
-    """A second run of the same work is allowed only to whoever reproduces it, and under their name."""
-    first: dict[tuple[object, ...], int] = {}
+    """A job runs again where it was unfinished, with another stack, and to be reproduced, under a name."""
+    unfinished = unfinished_runs(row for _, row in rows)
+    last: dict[tuple[object, ...], tuple[int, ResultRow]] = {}
     for number, row in rows:
         if row.status != "ok":
             continue
-        key = (row.track, row.track_version, row.gnn, row.gnn_options, row.seed, row.split)
-        original = first.setdefault((*key, row.config_hash, row.comparable, row.reproduced_by), number)
-        if original != number:
-            yield f"row {number}: repeats row {original} ({_method(row)}, seed {row.seed}, split {row.split})"
+        work = (row.track, row.track_version, row.comparable, job(row), row.split)
+        key = (work, stack_of(row), row.reproduced_by)
+        at, original = last.get(key, (number, row))
+        if at == number or (run(original) in unfinished and run(row) != run(original)):
+            last[key] = number, row
+        else:
+            yield f"row {number}: repeats row {at} ({_method(row)}, seed {row.seed}, split {row.split})"
 
 
 def _datasets(rows: Numbered) -> Iterator[str]:
@@ -136,23 +228,43 @@ def _protocol(rows: Numbered, protocol: Protocol) -> Iterator[str]:
                 f"{protocol.version}, the newest this package knows"
             )
         elif row.comparable and row.track_version == protocol.version:
-            if row.split not in protocol.splits:
-                yield f"row {number}, column split: '{row.split}' is not one of {', '.join(protocol.splits)}"
-            elif row.n_split != protocol.splits[row.split]:
-                yield (
-                    f"row {number}, column n_split: {row.n_split}, but the track evaluates "
-                    f"{protocol.splits[row.split]} architectures of split {row.split}"
-                )
+            yield from (f"row {number}, {fault}" for fault in _departures(row, protocol))
+
+
+def _departures(row: ResultRow, protocol: Protocol) -> Iterator[str]:
+    """Where a row of the protocol's own version is not as the protocol has it."""
+    if row.split not in protocol.splits:
+        yield f"column split: '{row.split}' is not one of {', '.join(protocol.splits)}"
+    elif row.n_split != protocol.splits[row.split]:
+        yield (
+            f"column n_split: {row.n_split}, but the track evaluates {protocol.splits[row.split]} "
+            f"architectures of split {row.split}"
+        )
+    for column, expected in protocol.values.items():
+        value = getattr(row, column)
+        if value != expected and not (value is None and row.status in ("failed", "timeout")):
+            yield f"column {column}: {value!r}, but {expected!r} is the track's"
 
 
 def _completeness(rows: Numbered, protocol: Protocol) -> Iterator[str]:
-    """Every method of the current version needs every seed on every split; more seeds are welcome."""
+    """Every method of the current version needs every seed on every split; more seeds are welcome.
+
+    Only rows that a board averages count: those of one source of the GNN, and of stacks that agree.
+    """
+    current = (protocol.track, protocol.version, True)
+    numbers = {id(row): number for number, row in rows}
+    originals = [
+        row
+        for _, row in rows
+        if not row.reproduced_by and (row.track, row.track_version, row.comparable) == current
+    ]
+    admission = admit(originals, protocol.calibration)
+    for group in admission.left_out:
+        if group.column == "torch_version":  # other columns say themselves what they are; a stack is not seen
+            yield f"row {numbers[id(group.rows[0])]}, column torch_version: {group.reason}"
     finished: dict[str, set[tuple[int, str]]] = defaultdict(set)
-    for _, row in rows:
-        if row.reproduced_by:
-            continue
-        if (row.track, row.track_version, row.comparable) == (protocol.track, protocol.version, True):
-            finished[_method(row)] |= {(row.seed, row.split)} if row.status == "ok" else set()
+    for row in admission.rows:
+        finished[_method(row)] |= {(row.seed, row.split)} if row.status == "ok" else set()
     for method, found in finished.items():
         for seed in sorted({*protocol.seeds, *(seed for seed, _ in found)}):
             missing = [split for split in protocol.splits if (seed, split) not in found]

@@ -9,7 +9,9 @@ from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs
 from deepnets_bench.harness.launch import run_job
 from deepnets_bench.harness.runner import run_jobs, unfinished
 from deepnets_bench.harness.scoring import pick_device, score_checkpoint
-from deepnets_bench.leaderboard.results import read_rows, read_scores
+from deepnets_bench.leaderboard.admission import Calibration
+from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows, read_scores
+from deepnets_bench.leaderboard.validate import validate
 from tests.harness.conftest import tiny_track
 
 
@@ -47,7 +49,13 @@ def test_a_job_leaves_a_row_per_split_with_scores_and_provenance(tiny, finished)
     row = rows[1]
     assert (row.track, row.track_version, row.gnn, row.seed, row.steps) == ("tiny", 1, "mlp", 1, 6)
     assert row.ghn_params > row.gnn_params > 0
+    assert (row.track_digest, row.metric, row.precision, row.threads) == (tiny.fingerprint(), "top1", "32", 1)
+    assert (row.frame_digest, row.tuning_trials) == ("", 0)
+    assert row.gnn_digest == Job(tiny, "mlp", 1).gnn_digest
     assert row.train_seconds > 0
+    assert row.train_cpu_seconds > 0
+    assert row.eval_cpu_seconds > 0
+    assert validate(out / RESULTS) == []
     assert row.peak_memory_mb > 50
     assert row.torch_version == torch.__version__.partition("+")[0] or row.torch_version == torch.__version__
     scores = read_scores(out / "scores" / row.scores_file)
@@ -67,7 +75,7 @@ def test_the_saved_hypernetwork_scores_the_same(tiny, data, finished):
 def test_finished_jobs_are_known_by_all_that_determines_their_result(tiny, data, finished):
     out, rows = finished
     dataset = prepare_dataset(tiny, data)
-    assert finished_jobs(out) == {rows[0].config_hash: {"val", "test", "wide"}}
+    assert finished_jobs(out) == {rows[0].config_hash: rows}
     others = [
         Job(tiny, "mlp", 2),
         Job(tiny, "gat", 1),
@@ -75,6 +83,37 @@ def test_finished_jobs_are_known_by_all_that_determines_their_result(tiny, data,
         Job(tiny_track(training={"lr": 0.5}), "mlp", 1),
     ]
     assert unfinished([Job(tiny, "mlp", 1), *others], dataset, out) == others
+
+
+def test_partial_and_failed_jobs_are_run_again(tiny, data, finished, tmp_path):
+    _, rows = finished
+    dataset, job = prepare_dataset(tiny, data), Job(tiny, "mlp", 1)
+    partial = {"status": "partial", "n_evaluated": 1, "accuracy_std": None, "accuracy_sem": None}
+    append_rows(tmp_path / RESULTS, [*rows[:2], ResultRow(**rows[2].model_dump() | partial)])
+    assert unfinished([job], dataset, tmp_path) == [job]
+    append_rows(tmp_path / RESULTS, failed_rows(job, dataset, "failed", "killed", 3.0))
+    assert unfinished([job], dataset, tmp_path) == [job]
+    append_rows(tmp_path / RESULTS, rows[2:])
+    assert unfinished([job], dataset, tmp_path) == []
+
+
+def test_the_calibration_job_runs_once_with_each_stack(tiny, data, finished, tmp_path):
+    _, rows = finished
+    calibrated = tiny.model_copy(update={"calibration": Calibration(gnn="mlp", seed=1, tolerance=0.001)})
+    dataset = prepare_dataset(tiny, data)
+    jobs = [Job(calibrated, "mlp", 1), Job(calibrated, "mlp", 1, {"depth": 3})]
+    append_rows(tmp_path / RESULTS, [row.model_copy(update={"torch_version": "1.0"}) for row in rows])
+    assert unfinished([Job(tiny, "mlp", 1)], dataset, tmp_path) == []
+    assert unfinished(jobs, dataset, tmp_path) == jobs
+    append_rows(tmp_path / RESULTS, rows)
+    assert unfinished(jobs, dataset, tmp_path) == jobs[1:]
+
+
+def test_the_number_of_settings_tried_is_a_declaration_and_no_part_of_a_job(tiny, data):
+    job = Job(tiny, "gat", 0, tuning_trials=12)
+    dataset = prepare_dataset(tiny, data)
+    assert job.config_hash("data") == Job(tiny, "gat", 0).config_hash("data")
+    assert {row.tuning_trials for row in failed_rows(job, dataset, "failed", "killed", 3.0)} == {12}
 
 
 def test_an_edited_file_is_another_job(tiny, tmp_path):

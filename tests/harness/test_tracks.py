@@ -6,6 +6,7 @@ from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.generators import SPLITS
 from deepnets_bench.harness.tracks import load_track, parse_track, track_names, track_text
 from deepnets_bench.harness.training import learning_rate
+from deepnets_bench.leaderboard.admission import Calibration
 from deepnets_bench.widths import PAPER_RULES
 from tests.harness.conftest import TINY, tiny_track
 
@@ -119,6 +120,26 @@ def test_any_change_gives_another_fingerprint_and_a_changed_packaged_track_is_no
     edited.write_text(track_text("digits").replace("batch_size = 64", "batch_size = 63"))
     assert not load_track(str(edited)).comparable
     assert tiny_track().comparable  # a track of one's own, under its own name
+
+
+def test_the_calibration_decides_which_rows_stand_together_and_not_what_they_are(tmp_path):
+    edited = tmp_path / "digits.toml"
+    edited.write_text(track_text("digits").replace("tolerance = 0.001", "tolerance = 0.002"))
+    track = load_track(str(edited))
+    assert track.calibration == Calibration(gnn="mlp", seed=0, tolerance=0.002)
+    assert track.fingerprint() == load_track("digits").fingerprint()
+    assert track.comparable
+    assert tiny_track().calibration is None
+    with pytest.raises(UnknownName, match=r"'calibration.gnns' .*Did you mean 'calibration.gnn'"):
+        parse_track(TINY | {"calibration": {"gnns": "mlp", "seed": 0, "tolerance": 0.1}})
+    with pytest.raises(BadInput, match="calibration.tolerance: input should be less than or equal to 1"):
+        parse_track(TINY | {"calibration": {"gnn": "mlp", "seed": 0, "tolerance": 2.0}})
+
+
+@pytest.mark.parametrize("name", track_names())
+def test_calibration_jobs_are_jobs_of_the_track(name):
+    track = load_track(name)
+    assert track.calibration is None or track.calibration.seed == track.seeds[0]
 
 
 def test_smoke_reduces_the_work_and_is_not_comparable():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deepnets_bench.leaderboard.identity import hash_config
 from deepnets_bench.leaderboard.results import ResultRow
 
 # Accuracy of (method, split) by seed.
@@ -20,14 +21,18 @@ ACCURACY = {
 
 
 def make_row(**changes: Any) -> ResultRow:
-    """A valid row of four architectures, with some fields changed."""
+    """A valid row of four architectures, with some fields changed; its config_hash follows from them."""
     fields: dict[str, Any] = {
         "track": "digits",
         "track_version": 1,
+        "track_digest": "7" * 16,
         "comparable": True,
         "gnn": "gat",
+        "gnn_options": "{}",
+        "gnn_digest": "9" * 64,
         "seed": 0,
         "split": "test",
+        "metric": "top1",
         "status": "ok",
         "n_evaluated": 4,
         "n_split": 4,
@@ -41,12 +46,24 @@ def make_row(**changes: Any) -> ResultRow:
         "steps": 1000,
         "train_seconds": 60.0,
         "eval_seconds": 2.0,
-        "dataset_fingerprint": "d1",
-        "config_hash": "c0",
+        "dataset_fingerprint": "d" * 16,
+        "frame_digest": "",
+        "precision": "32",
+        "threads": 1,
         "package_version": "0.1.0",
+        "torch_version": "2.15.0",
         "utc_time": "2026-11-23T10:00:00Z",
     }
-    return ResultRow(**(fields | changes))
+    fields |= changes
+    if "config_hash" not in fields:
+        names = ("track_digest", "dataset_fingerprint", "frame_digest", "gnn", "gnn_digest", "gnn_options")
+        fields["config_hash"] = hash_config(seed=fields["seed"], **{name: fields[name] for name in names})
+    return ResultRow(**fields)
+
+
+def changed(row: ResultRow, **fields: Any) -> ResultRow:
+    """The row with some fields changed, and the config_hash that follows from them."""
+    return make_row(**(row.model_dump(exclude={"config_hash"}) | fields))
 
 
 def failed_row(**changes: Any) -> ResultRow:

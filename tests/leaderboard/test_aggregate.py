@@ -17,7 +17,7 @@ from deepnets_bench.leaderboard.aggregate import (
 )
 from deepnets_bench.leaderboard.results import ResultRow
 
-from .conftest import failed_row, make_row
+from .conftest import changed, failed_row, make_row
 
 
 def test_mean_std_gap_and_rank_by_hand(rows: list[ResultRow]) -> None:
@@ -127,15 +127,22 @@ def test_a_later_failure_does_not_undo_a_finished_run(rows: list[ResultRow]) -> 
     assert score.problems == ()
 
 
-def test_repeats_under_another_configuration_and_other_data_are_said(rows: list[ResultRow]) -> None:
-    again = make_row(
-        gnn="a", seed=0, config_hash="other", dataset_fingerprint="d2", utc_time="2026-11-24T00:00:00Z"
+def test_a_job_that_was_unfinished_may_run_again_without_a_word(rows: list[ResultRow]) -> None:
+    partial = changed(
+        next(row for row in rows if (row.gnn, row.seed, row.split) == ("a", 0, "wide")),
+        **{"status": "partial", "n_evaluated": 3, "accuracy_sem": 0.1 / math.sqrt(3)},
     )
-    notes = boards([*rows, again])[0].notes
-    assert notes == (
-        "a seed 0 was run with different configurations (test): the latest run counts.",
-        "Rows of split test come from 2 different datasets: do not rank them.",
-    )
+    rows = [partial if (row.gnn, row.seed, row.split) == ("a", 0, "wide") else row for row in rows]
+    (board,) = boards(rows)
+    assert board.entries[0].scores["wide"].problems == ("seed 0 partial: 3 of 4 architectures evaluated",)
+    again = [
+        make_row(gnn="a", split=split, accuracy_mean=accuracy, utc_time="2026-11-24T00:00:00Z")
+        for split, accuracy in (("test", 0.5), ("wide", 0.4), ("deep", 0.6))
+    ]
+    (board,) = boards([*rows, *again])
+    assert board.entries[0].scores["wide"].by_seed == {0: 0.4, 1: 0.5}
+    assert board.entries[0].scores["wide"].problems == ()
+    assert board.notes == ()
 
 
 def test_options_make_another_method() -> None:

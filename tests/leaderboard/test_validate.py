@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from deepnets_bench.leaderboard.admission import Calibration
 from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, append_rows, write_scores
 from deepnets_bench.leaderboard.validate import Protocol, validate
 
-from .conftest import failed_row, make_row
+from .conftest import changed, failed_row, make_row
 
-PROTOCOL = Protocol("digits", 1, seeds=(0, 1), splits={"test": 3, "wide": 2})
+VALUES = {"track_digest": "7" * 16, "metric": "top1", "steps": 1000, "precision": "32", "threads": 1}
+PROTOCOL = Protocol("digits", 1, seeds=(0, 1), splits={"test": 3, "wide": 2}, values=VALUES)
 SCORES = {"test": {0: 0.5, 1: 0.25, 2: 0.75}, "wide": {0: 0.1, 1: 0.3}}
 
 
@@ -31,10 +34,6 @@ def submission(path: Path, seeds: tuple[int, ...] = (0, 1), gnn: str = "gat") ->
     return rows
 
 
-def changed(row: ResultRow, **fields: object) -> ResultRow:
-    return ResultRow(**(row.model_dump() | fields))
-
-
 def test_a_sound_submission_has_no_faults(path: Path) -> None:
     append_rows(path, submission(path))
     append_rows(path, submission(path, seeds=(0, 1, 2), gnn="mine"))  # more seeds are welcome
@@ -48,7 +47,10 @@ def test_a_sound_submission_has_no_faults(path: Path) -> None:
         ({"track": "cifar10"}, "row 5, column track: 'cifar10' is not 'digits'"),
         ({"track_version": 2}, "row 5, column track_version: 2 is newer than version 1, the newest"),
         ({"split": "deep"}, "row 5, column split: 'deep' is not one of test, wide"),
-        ({"dataset_fingerprint": "d9"}, "row 5, column dataset_fingerprint: 'd9' differs from 'd1' of row 2"),
+        (
+            {"dataset_fingerprint": "e" * 16},
+            f"row 5, column dataset_fingerprint: '{'e' * 16}' differs from '{'d' * 16}' of row 2",
+        ),
         ({"dataset_fingerprint": ""}, "row 5, column dataset_fingerprint: it is empty"),
         ({"scores_file": ""}, "row 5, column scores_file: '' is not the name of a file in scores/"),
         ({"scores_file": "../gat-1.csv"}, "row 5, column scores_file: '../gat-1.csv' is not the name"),
@@ -58,6 +60,32 @@ def test_a_sound_submission_has_no_faults(path: Path) -> None:
         ({"seed": 0}, "row 5: repeats row 3 (gat, seed 0, split wide)"),
         ({"seed": 7}, "gat, seed 1: no finished row of wide"),
         ({"comparable": False}, "gat, seed 1: no finished row of wide"),
+        (
+            {"track_digest": "8" * 16},
+            f"row 5, column track_digest: '{'8' * 16}', but '{'7' * 16}' is the track's",
+        ),
+        ({"track_digest": "7E+15"}, "row 5, column track_digest: '7E+15' is not 16 hexadecimal digits"),
+        ({"gnn_digest": "9" * 63}, f"row 5, column gnn_digest: '{'9' * 63}' is not 64 hexadecimal digits"),
+        (
+            {"dataset_fingerprint": "d1"},
+            "row 5, column dataset_fingerprint: 'd1' is not 16 hexadecimal digits",
+        ),
+        (
+            {"frame_digest": "none"},
+            "row 5, column frame_digest: 'none' is not 16 hexadecimal digits or empty",
+        ),
+        ({"config_hash": "c0"}, "row 5, column config_hash: 'c0' is not 16 hexadecimal digits"),
+        ({"config_hash": "0" * 16}, f"row 5, column config_hash: '{'0' * 16}' is stated, "),
+        ({"git_commit": "1234567"}, "row 5, column git_commit: '1234567' is not a commit's 40 hexadecimal"),
+        ({"utc_time": "2026-11-31T10:00:00Z"}, "row 5, column utc_time: '2026-11-31T10:00:00Z' is no date"),
+        ({"steps": 100}, "row 5, column steps: 100, but 1000 is the track's"),
+        ({"steps": None}, "row 5, column steps: None, but 1000 is the track's"),
+        ({"threads": 4}, "row 5, column threads: 4, but 1 is the track's"),
+        ({"precision": "bf16"}, "row 5, column precision: 'bf16', but '32' is the track's"),
+        ({"metric": "top5"}, "row 5, column metric: 'top5', but 'top1' is the track's"),
+        ({"gnn_params": 100_001}, "row 5, column gnn_params: 100001 is more than 100000 in ghn_params"),
+        ({"ghn_params": 10_000}, "row 5, column ghn_params: 10000 differs from 100000 of row 4, which comes"),
+        ({"accuracy_max_index": 2}, "row 5, column accuracy_max_index: 2 is not below n_split 2"),
     ],
 )
 def test_each_fault_is_named(path: Path, fields: dict[str, object], fault: str) -> None:
@@ -90,7 +118,7 @@ def test_a_reproduction_needs_an_original_and_its_accuracy(path: Path) -> None:
     name = write_scores(path.parent / "scores", "again", {"test": {0: 0.5, 1: 0.25, 2: 1.0}})
     summary = accuracy_summary({0: 0.5, 1: 0.25, 2: 1.0})
     far = changed(rows[0], reproduced_by="CI", scores_file=name, **summary)
-    orphan = changed(rows[1], reproduced_by="CI", config_hash="another")
+    orphan = changed(rows[1], reproduced_by="CI", gnn_digest="8" * 64)
     append_rows(path, [*rows, far, orphan])
     assert validate(path, PROTOCOL) == [
         f"row 6, column accuracy_mean: {far.accuracy_mean} is further than 0.03 from 0.5, which it claims to "
@@ -122,6 +150,65 @@ def test_rows_of_an_older_version_are_history(path: Path) -> None:
     old = [changed(row, track_version=1) for row in submission(path, seeds=(0,))]
     append_rows(path, old)
     assert validate(path, Protocol("digits", 2, seeds=(0, 1), splits={"test": 9})) == []
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["track_digest", "gnn_digest", "dataset_fingerprint", "config_hash", "gnn", "gnn_options", "seed"],
+)
+def test_a_digit_changed_in_what_a_hash_covers_is_found(path: Path, column: str) -> None:
+    row = submission(path)[1]
+    value = {"gnn": "gin", "gnn_options": '{"heads": 8}', "seed": 3}.get(column, "1" + "7" * 15)
+    if column == "gnn_digest":
+        value = "8" + "9" * 63
+    append_rows(path, [row.model_copy(update={column: value})])
+    (fault,) = validate(path)
+    assert fault.startswith("row 2, column config_hash: ")
+
+
+def test_a_job_that_was_unfinished_is_run_again(path: Path) -> None:
+    first = submission(path, seeds=(0,))
+    died = failed_row(seed=1, split="wide", n_split=2)
+    partial = changed(first[1], status="partial", n_split=2, **accuracy_summary({0: 0.1}))
+    rest = submission(path, seeds=(1,))[:1]
+    again = [changed(row, utc_time="2026-11-24T10:00:00Z") for row in submission(path)]
+    append_rows(path, [first[0], partial, *rest, died])
+    scores = path.parent / "scores" / "gat-0.csv"
+    assert [fault for fault in validate(path, PROTOCOL) if scores.name not in fault] == [
+        "gat, seed 0: no finished row of wide",
+        "gat, seed 1: no finished row of wide",
+    ]
+    append_rows(path, again)
+    assert [fault for fault in validate(path, PROTOCOL) if scores.name not in fault] == []
+    append_rows(path, [changed(again[0], utc_time="2026-11-25T10:00:00Z")])
+    assert "row 10: repeats row 6 (gat, seed 0, split test)" in validate(path, PROTOCOL)
+
+
+def test_seeds_of_two_sources_do_not_make_an_entry(path: Path) -> None:
+    rows = submission(path)
+    edited = [changed(row, gnn_digest="8" * 64, utc_time="2026-11-24T10:00:00Z") for row in rows[2:]]
+    append_rows(path, [*rows[:2], *edited])
+    assert validate(path, PROTOCOL) == ["gat, seed 0: no finished row of test, wide"]
+
+
+def test_another_stack_needs_calibration_rows(path: Path) -> None:
+    rows = submission(path)
+    other = [changed(row, torch_version="2.14.1") for row in submission(path, gnn="gin")]
+    append_rows(path, [*rows, *rows_of_mlp(path, "2.15.0"), *other])
+    protocol = replace(PROTOCOL, seeds=(), calibration=Calibration(gnn="mlp", seed=0, tolerance=0.001))
+    assert validate(path, protocol) == [
+        "row 8, column torch_version: torch 2.14.1 with deepnets-bench 0.1.0 is not shown to agree with "
+        "torch 2.15.0 with deepnets-bench 0.1.0: the former has no finished row of mlp seed 0 on test"
+    ]
+    append_rows(path, rows_of_mlp(path, "2.14.1"))
+    assert validate(path, protocol) == []
+
+
+def rows_of_mlp(path: Path, torch_version: str) -> list[ResultRow]:
+    return [
+        changed(row, torch_version=torch_version, utc_time=f"2026-11-23T{torch_version[2:4]}:00:00Z")
+        for row in submission(path, seeds=(0,), gnn="mlp")
+    ]
 
 
 def test_a_half_copied_file_is_a_fault(path: Path) -> None:
