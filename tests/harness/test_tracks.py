@@ -130,9 +130,9 @@ def test_the_calibration_decides_which_rows_stand_together_and_not_what_they_are
     assert track.fingerprint() == load_track("digits").fingerprint()
     assert track.comparable
     assert tiny_track().calibration is None
-    with pytest.raises(UnknownName, match=r"'calibration.gnns' .*Did you mean 'calibration.gnn'"):
-        parse_track(TINY | {"calibration": {"gnns": "mlp", "seed": 0, "tolerance": 0.1}})
-    with pytest.raises(BadInput, match="calibration.tolerance: input should be less than or equal to 1"):
+    with pytest.raises(UnknownName, match=r"'calibration.unit' in track 'track'"):
+        parse_track(TINY | {"calibration": {"gnn": "mlp", "seed": 0, "tolerance": 0.1, "unit": "pp"}})
+    with pytest.raises(BadInput, match=r"calibration\.tolerance: input should be less than or equal to 1"):
         parse_track(TINY | {"calibration": {"gnn": "mlp", "seed": 0, "tolerance": 2.0}})
 
 
