@@ -72,8 +72,8 @@ class Job:
 
     @property
     def gnn_digest(self) -> str:
-        """64 hexadecimal digits of the GNN's source."""
-        return _file_digest(self.gnn) or hashlib.sha256(self.gnn.encode()).hexdigest()
+        """16 hexadecimal digits of the GNN's source."""
+        return (_file_digest(self.gnn) or hashlib.sha256(self.gnn.encode()).hexdigest())[:16]
 
     def folder(self, out: Path, config_hash: str) -> Path:
         """Where the job keeps its learning curve, checkpoints, log and trained hypernetwork."""
@@ -191,7 +191,7 @@ def carry_out(
     stem = f"{folder.name}-{provenance.utc_now().replace(':', '')}"
     common["scores_file"] = write_scores(out / "scores", stem, scores)
     common["peak_memory_mb"] = round(_peak_memory_mb(target), 1)
-    common["device"] = _device_name(target, compute.size, track.training.precision)
+    common["device"] = _device_name(target, compute.size)
     rows = result_rows(job, dataset, {split: common | outcome for split, outcome in outcomes.items()})
     append_rows(out / RESULTS, rows)
     return rows
@@ -282,14 +282,12 @@ def failed_networks(count: int, reason: str) -> str:
     return f"{count} networks failed in training, the last one because {reason}" if count else ""
 
 
-def _device_name(device: torch.device, processes: int, precision: str) -> str:
-    """The processor's name, and how it was used where that is not one process in float32."""
+def _device_name(device: torch.device, processes: int) -> str:
+    """The processor's name, and the number of processes where that is not one."""
     import torch
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.cpu_name()
-    used = [f"{processes} processes"] if processes > 1 else []
-    used += [precision] if precision != "32" else []
-    return ", ".join([name, *used])
+    return f"{name}, {processes} processes" if processes > 1 else name
 
 
 def _peak_memory_mb(device: torch.device) -> float:

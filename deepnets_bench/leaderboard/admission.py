@@ -121,15 +121,10 @@ def _only_one(
     chosen = max(groups, key=lambda value: weight(groups[value]))
     kept = groups.pop(chosen)
     others = [
-        LeftOut(column, f"{column} is {_shown(value)}, not {_shown(chosen)}", tuple(group))
+        LeftOut(column, f"{column} is {value or 'empty'}, not {chosen or 'empty'}", tuple(group))
         for value, group in groups.items()
     ]
     return kept, others
-
-
-def _shown(value: str) -> str:
-    """A value in a sentence: of a long digest, what tells it from others."""
-    return value[:16] or "empty"
 
 
 def _agreeing_stacks(

@@ -78,7 +78,7 @@ class ResultRow(BaseModel):
     Status `ok` evaluated all `n_split` architectures, `partial` fewer; `failed` and `timeout` rows carry a
     reason and no accuracy. Only `ok` is finished: a job with any other row can be run again.
 
-    `seconds` are wall-clock, `cpu_seconds` those of all threads of the process that wrote the row.
+    `seconds` are wall-clock, `cpu_seconds` those that all threads of a run kept a core busy.
     `tuning_trials` is declared by the one who ran it: how many settings of the GNN were trained on the track
     to find this one, whatever their seeds; 0 if none was tried before.
     """

@@ -24,7 +24,7 @@ Numbered = Sequence[tuple[int, ResultRow]]
 _DIGEST = "16 hexadecimal digits"
 _FORMS: dict[str, tuple[str, str]] = {  # column: (regular expression, the same in words)
     "track_digest": (r"[0-9a-f]{16}", _DIGEST),
-    "gnn_digest": (r"([0-9a-f]{64})?", "64 hexadecimal digits"),
+    "gnn_digest": (r"([0-9a-f]{16})?", _DIGEST),
     "dataset_fingerprint": (r"([0-9a-f]{16})?", _DIGEST),
     "frame_digest": (r"([0-9a-f]{16})?", f"{_DIGEST} or empty"),
     "config_hash": (r"[0-9a-f]{16}", _DIGEST),

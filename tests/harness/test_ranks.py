@@ -138,4 +138,4 @@ def test_torchrun_trains_one_job_with_all_its_processes(data, tmp_path):
     assert done.stderr.count("1 ok, 0 failed, 0 skipped") == 1
     rows = read_rows(tmp_path / "out" / RESULTS)
     assert [(row.split, row.status) for row in rows] == [("val", "ok"), ("test", "ok")]
-    assert all(row.device.endswith(", 2 processes, bf16") for row in rows)
+    assert all(row.device.endswith(", 2 processes") and row.precision == "bf16" for row in rows)

@@ -62,7 +62,7 @@ def test_of_two_equal_protocols_the_newer_one_counts() -> None:
 
 def test_a_method_never_mixes_two_sources() -> None:
     before = method("mine", {"test": (0.2, 0.3, 0.4), "wide": (0.1, 0.1, 0.1)})
-    edited = method("mine", {"test": (0.6, 0.8)}, gnn_digest="8" * 64, utc_time=LATER)
+    edited = method("mine", {"test": (0.6, 0.8)}, gnn_digest="8" * 16, utc_time=LATER)
     other = method("gat", {"test": (0.5,)}, gnn_digest="6" * 64)
     (board,) = boards([*before, *edited, *other])
     assert means(board) == {"mine": {"test": pytest.approx(0.7)}, "gat": {"test": 0.5}}
@@ -73,7 +73,7 @@ def test_a_method_never_mixes_two_sources() -> None:
 
 def test_a_failed_run_of_a_newer_source_leaves_the_finished_one() -> None:
     before = method("mine", {"test": (0.2,)})
-    died = failed_row(gnn="mine", seed=1, gnn_digest="8" * 64, utc_time=LATER)
+    died = failed_row(gnn="mine", seed=1, gnn_digest="8" * 16, utc_time=LATER)
     (board,) = boards([*before, died])
     assert means(board) == {"mine": {"test": 0.2}}
     assert board.entries[0].scores["test"].problems == ()
