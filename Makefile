@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint bench stress clean
+.PHONY: setup demo test lint bench stress wheel clean
 
 setup: .venv/.done
 
@@ -33,6 +33,9 @@ bench: setup
 
 stress: setup
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
+
+wheel: setup
+	$(BIN)/python -m pytest tests/test_wheel.py --override-ini addopts=-q
 
 clean:
 	rm -rf .venv demo build dist *.egg-info
