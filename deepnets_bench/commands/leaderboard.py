@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from deepnets_bench.harness.tracks import Track
     from deepnets_bench.leaderboard.aggregate import Board
-    from deepnets_bench.leaderboard.report import Table
+    from deepnets_bench.leaderboard.table import Table
 
 app = typer.Typer(help="Rankings and statistics of finished runs.", no_args_is_help=True)
 
@@ -40,20 +40,23 @@ def show(
     smoke: SmokeOption = False,
     sort: Annotated[str, typer.Option(help="A metric, or a split's name.")] = "average_rank",
     cost: Annotated[bool, typer.Option(help="Also print parameters, times and memory.")] = True,
-    format_: Annotated[str, typer.Option("--format", help="auto, text, markdown or latex.")] = "auto",
+    format_: Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")] = "auto",
 ) -> None:
-    """Print the ranking of a track: mean over seeds ± std, and the gap to in-distribution on every split."""
+    """Print the ranking of a track: mean over seeds ± std on every split, and which GNNs differ."""
     from dataclasses import replace
 
     from rich.console import Console
 
     from deepnets_bench.errors import UnknownName
     from deepnets_bench.leaderboard.aggregate import sort_entries
+    from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.leaderboard.reference import reference_tables
-    from deepnets_bench.leaderboard.report import FORMATS, cost_table, print_table, ranking_table
+    from deepnets_bench.leaderboard.report import cost_table, ranking_table
+    from deepnets_bench.leaderboard.table import FORMATS, print_table
+    from deepnets_bench.leaderboard.verdict import verdict_table
 
-    if format_ not in ("auto", *FORMATS):
-        raise UnknownName("format", format_, ("auto", *FORMATS))
+    if format_ not in (choices := ("auto", *FORMATS, "json")):
+        raise UnknownName("format", format_, choices)
     console = Console()
 
     def put(tables: Iterable[Table]) -> None:
@@ -64,12 +67,19 @@ def show(
                 typer.echo(FORMATS[format_](table))
 
     references = reference_tables(track)
-    if not _results_path(track, results).exists():
+    if format_ != "json" and not _results_path(track, results).exists():
         put(references)  # published figures are there before anything is measured
         references = []
     board = _board(track, results, version, smoke)
     board = replace(board, entries=tuple(sort_entries(board.entries, sort, board.splits)))
-    put([ranking_table(board, _track_label(track)), *([cost_table(board)] if cost else []), *references])
+    analyses = analyse_board(board)
+    if format_ == "json":
+        from deepnets_bench.leaderboard.export import board_data, to_json
+
+        typer.echo(to_json(board_data(board, analyses)))
+        return
+    put([ranking_table(board, _track_label(track), analyses), verdict_table(board, analyses)])
+    put([*([cost_table(board)] if cost else []), *references])
 
 
 @app.command()
@@ -80,19 +90,32 @@ def compare(
     results: ResultsOption = None,
     version: VersionOption = None,
     smoke: SmokeOption = False,
+    format_: Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")] = "auto",
 ) -> None:
-    """Test whether method A differs from method B: paired over architectures, on every split."""
+    """Test whether method A differs from method B, paired by seed: on test, out of distribution, by split."""
     from rich.console import Console
 
-    from deepnets_bench.leaderboard import stats
+    from deepnets_bench.errors import UnknownName
     from deepnets_bench.leaderboard.aggregate import find_entry
-    from deepnets_bench.leaderboard.report import comparison_table, print_table
+    from deepnets_bench.leaderboard.export import comparison_data, to_json
+    from deepnets_bench.leaderboard.stats import compare_entries
+    from deepnets_bench.leaderboard.table import FORMATS, print_table
+    from deepnets_bench.leaderboard.verdict import comparison_table
 
+    if format_ not in (choices := ("auto", *FORMATS, "json")):
+        raise UnknownName("format", format_, choices)
     board = _board(track, results, version, smoke)
     first, second = find_entry(board, a), find_entry(board, b)
     folder = _results_path(track, results).parent / "scores"
-    comparisons = stats.compare(stats.load_scores(first, folder), stats.load_scores(second, folder))
-    print_table(comparison_table(board, first, second, comparisons), Console())
+    comparisons = compare_entries(first, second, folder)
+    if format_ == "json":
+        typer.echo(to_json(comparison_data(board, first, second, comparisons)))
+        return
+    table = comparison_table(board, first, second, comparisons)
+    if format_ == "auto":
+        print_table(table, Console())
+    else:
+        typer.echo(FORMATS[format_](table))
 
 
 @app.command()
@@ -107,7 +130,8 @@ def build(
     """Write the leaderboard as files beside the results: CSV and Markdown, or the formats given."""
     from deepnets_bench.errors import UnknownName
     from deepnets_bench.files import write_atomically
-    from deepnets_bench.leaderboard.build import FILES, gather
+    from deepnets_bench.leaderboard.build import FILES
+    from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.locks import writable
 
     chosen = formats or ["csv", "markdown"]
@@ -116,13 +140,13 @@ def build(
             raise UnknownName("format", name, FILES)
     board = _board(track, results, version, smoke)
     folder = _results_path(track, results).parent
-    evidence = gather(board, folder / "scores")
+    analyses = analyse_board(board)
     target = out or folder
     for name in chosen:
         file_name, render = FILES[name]
         with writable(target / file_name):
             target.mkdir(parents=True, exist_ok=True)
-            write_atomically(target / file_name, render(board, evidence, _track_label(track)).encode())
+            write_atomically(target / file_name, render(board, analyses, _track_label(track)).encode())
         typer.echo(f"wrote {target / file_name}")
 
 
@@ -136,14 +160,14 @@ def html(
 ) -> None:
     """Write the leaderboard as one static page with charts; it needs no network and no server."""
     from deepnets_bench.files import write_atomically
-    from deepnets_bench.leaderboard.build import gather
+    from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.leaderboard.page import render
     from deepnets_bench.locks import writable
 
     board = _board(track, results, version, smoke)
     folder = _results_path(track, results).parent
     target = out or folder / "index.html"
-    page = render(board, gather(board, folder / "scores"), folder, _track_label(track))
+    page = render(board, analyse_board(board), folder, _track_label(track))
     with writable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, page.encode())
@@ -199,7 +223,8 @@ def reproduce(
     from rich.console import Console
 
     from deepnets_bench.leaderboard.marking import reproduce as mark
-    from deepnets_bench.leaderboard.report import print_table, reproduction_table
+    from deepnets_bench.leaderboard.report import reproduction_table
+    from deepnets_bench.leaderboard.table import print_table
 
     path = _results_path(track, results)
     print_table(reproduction_table(mark(path, again, by)), Console())
@@ -216,17 +241,14 @@ def summary(
     """Put tracks beside each other: the same GNNs early in training and late, then each track's ranking."""
     from rich.console import Console
 
-    from deepnets_bench.leaderboard.build import gather
-    from deepnets_bench.leaderboard.report import print_table
+    from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.leaderboard.summary import summary as make_tables
     from deepnets_bench.leaderboard.summary import write_into
+    from deepnets_bench.leaderboard.table import print_table
 
     found = [_board(track, None, None, False) for track in tracks]
-    evidence = [
-        gather(board, _results_path(track, None).parent / "scores")
-        for track, board in zip(tracks, found, strict=True)
-    ]
-    tables = make_tables(found, evidence, {track: _track_label(track) for track in tracks})
+    analyses = [analyse_board(board) for board in found]
+    tables = make_tables(found, analyses, {track: _track_label(track) for track in tracks})
     if into:
         write_into(into, tables)
         typer.echo(f"wrote {into}")

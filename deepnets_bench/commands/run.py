@@ -317,8 +317,10 @@ def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
 
     from deepnets_bench.harness.jobs import RESULTS
     from deepnets_bench.leaderboard.aggregate import select_board
-    from deepnets_bench.leaderboard.report import print_table, ranking_table
+    from deepnets_bench.leaderboard.inference import analyse_board
+    from deepnets_bench.leaderboard.report import ranking_table
     from deepnets_bench.leaderboard.results import read_rows
+    from deepnets_bench.leaderboard.table import print_table
 
     path = folder / RESULTS
     if not path.exists():
@@ -326,7 +328,7 @@ def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
     board = select_board(
         read_rows(path), track.name, track.version, smoke or not track.comparable, track.calibration
     )
-    print_table(ranking_table(board, track.label), Console())
+    print_table(ranking_table(board, track.label, analyse_board(board)), Console())
 
 
 def _failure(failed: list[Outcome]) -> str:

@@ -6,22 +6,17 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from deepnets_bench.errors import BadInput, MissingExtra
-from deepnets_bench.leaderboard import stats
 from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry, sort_entries
-from deepnets_bench.leaderboard.build import Evidence
+from deepnets_bench.leaderboard.anova import Array
+from deepnets_bench.leaderboard.inference import Analysis
 from deepnets_bench.leaderboard.reference import reference_tables
-from deepnets_bench.leaderboard.report import (
-    EXPLANATION,
-    INTERVALS,
-    WALL_CLOCK,
-    provenance,
-    ranking_table,
-)
+from deepnets_bench.leaderboard.report import WALL_CLOCK, provenance, ranking_table
+from deepnets_bench.leaderboard.stats import load_scores
+from deepnets_bench.leaderboard.verdict import letters_of, rank_of, sentences, verdict_table
 
 CURVES = {
     "val_accuracy": "validation accuracy (%)",
@@ -48,8 +43,11 @@ class View:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def render(board: Board, evidence: Evidence, folder: Path, note: str | None) -> str:
-    """The whole page. `folder` holds the learning curves in `runs/`. Raises MissingExtra without Jinja2."""
+def render(board: Board, analyses: Mapping[str, Analysis], folder: Path, note: str | None) -> str:
+    """The whole page. `folder` holds `scores/` and the learning curves in `runs/`.
+
+    A method whose scores are missing is named and has no scatter plot. Raises MissingExtra without Jinja2.
+    """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
@@ -61,24 +59,37 @@ def render(board: Board, evidence: Evidence, folder: Path, note: str | None) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    ranking = ranking_table(board, note)
+    ranking, verdict = ranking_table(board, note, analyses), verdict_table(board, analyses)
+    scores, faults = _scores(board, folder / "scores")
     return environment.get_template("page.html.j2").render(
         title=ranking.title,
-        notes=[EXPLANATION, INTERVALS, *ranking.notes[1:], *evidence.notes, provenance(board)],
+        notes=dict.fromkeys([*ranking.notes, *verdict.notes, *faults, provenance(board)]),
         wall_clock=WALL_CLOCK,
-        views=views(board, evidence),
+        views=views(board, analyses),
         references=reference_tables(board.track),
         splits=board.splits,
         names=[entry.name for entry in board.entries],
         curves=CURVES,
-        data=_script_json(page_data(board, evidence, folder)),
+        data=_script_json(page_data(board, analyses, scores, folder)),
     )
 
 
-def views(board: Board, evidence: Evidence) -> list[View]:
+def _scores(board: Board, folder: Path) -> tuple[dict[str, dict[str, Array]], list[str]]:
+    """Accuracies {method: {split: [seeds, architectures]}} in `folder`, and a sentence on each that is
+    missing."""
+    scores, faults = {}, []
+    for entry in board.entries:
+        try:
+            scores[entry.name] = load_scores(entry, folder)
+        except BadInput as error:
+            faults.append(f"No scatter plot of {entry.name}: {error}")
+    return scores, faults
+
+
+def views(board: Board, analyses: Mapping[str, Analysis]) -> list[View]:
     """The tables: all splits, each split by itself, and cost."""
     accuracy, gap, rank = METRICS["accuracy"], METRICS["gap"], METRICS["average_rank"]
-    text = [tuple(Cell(cell, cell) for cell in row) for row in ranking_table(board).rows]
+    text = [tuple(Cell(cell, cell) for cell in row) for row in ranking_table(board, None, analyses).rows]
     overview = tuple(
         (
             cells[0],
@@ -100,10 +111,10 @@ def views(board: Board, evidence: Evidence) -> list[View]:
     found = [View("all", "all splits", headers, overview)]
     for split in board.splits:
         best_first = sort_entries(board.entries, split, board.splits)
-        rows = tuple(_split_row(entry, split, evidence) for entry in best_first)
+        rows = tuple(_split_row(entry, split, analyses.get(split)) for entry in best_first)
         split_headers = (
             *(("GNN", None), ("seeds", None), (accuracy.header, True)),
-            *(("95 % interval", True), (gap.header, True), ("not finished", None)),
+            *(("letters", None), ("rank", False), (gap.header, True), ("not finished", None)),
         )
         found.append(View(split, split, split_headers, rows))
     costs = tuple(
@@ -117,26 +128,31 @@ def views(board: Board, evidence: Evidence) -> list[View]:
     return [*found, View("cost", "cost", cost_headers, costs)]
 
 
-def _split_row(entry: Entry, split: str, evidence: Evidence) -> tuple[Cell, ...]:
+def _split_row(entry: Entry, split: str, analysis: Analysis | None) -> tuple[Cell, ...]:
     accuracy, gap = METRICS["accuracy"], METRICS["gap"]
     name, score = Cell(entry.name, entry.name), entry.scores.get(split)
     if score is None:
-        return (name, Cell("0", 0), *[Cell("–", None)] * 3, Cell("", ""))
-    bounds = evidence.intervals.get(entry.name, {}).get(split)
-    interval = f"{accuracy.text(bounds[0])} – {accuracy.text(bounds[1])}" if bounds else "–"
+        return (name, Cell("0", 0), *[Cell("–", None)] * 4, Cell("", ""))
+    letters = letters_of(entry.name, analysis)
+    ranks = (analysis.rank_intervals or {}).get(entry.name) if analysis else None
     return (
         name,
         Cell(str(len(score.by_seed)), len(score.by_seed)),
         Cell(accuracy.text(score.mean, score.std), score.mean),
-        Cell(interval, bounds[0] if bounds else None),
+        Cell(letters, None if letters == "–" else letters),
+        Cell(rank_of(entry.name, analysis), sum(ranks) / 2 if ranks else None),
         Cell(gap.text(score.gap, score.gap_std), score.gap),
         Cell("; ".join(score.problems), "; ".join(score.problems)),
     )
 
 
-def page_data(board: Board, evidence: Evidence, folder: Path) -> dict[str, Any]:
+def page_data(
+    board: Board,
+    analyses: Mapping[str, Analysis],
+    scores: Mapping[str, Mapping[str, Array]],
+    folder: Path,
+) -> dict[str, Any]:
     """What the charts draw, as plain values; accuracies are fractions."""
-    scores = evidence.scores
     by_split = {
         split: {name: arrays[split].mean(axis=0) for name, arrays in scores.items() if split in arrays}
         for split in board.splits
@@ -159,23 +175,26 @@ def page_data(board: Board, evidence: Evidence, folder: Path) -> dict[str, Any]:
             }
             for entry in board.entries
         ],
-        "critical_difference": {
-            split: asdict(found) for split, found in stats.critical_differences(scores).items()
-        },
-        "comparisons": _comparisons(scores),
+        "analyses": {key: _runs(analysis) for key, analysis in analyses.items()},
     }
 
 
-def _comparisons(scores: Mapping[str, Mapping[str, stats.Array]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """{A: {B: {split: comparison}}} for every pair of methods on the same architectures."""
-    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in scores}
-    for a, b in combinations(scores, 2):
-        try:
-            results = stats.compare(scores[a], scores[b])
-        except BadInput:  # no split in common: nothing to compare
-            continue
-        found[a][b] = {c.split: asdict(c) | {"significant": c.significant} for c in results}
-    return found
+def _runs(analysis: Analysis) -> dict[str, Any]:
+    """What was compared on a split: every run, letters and rank intervals, GNNs best first, and all pairs."""
+    pairs: dict[str, dict[str, dict[str, Any]]] = {}
+    for test in analysis.pairs.tests if analysis.pairs else ():
+        pairs.setdefault(test.a, {})[test.b] = asdict(test) | {"significant": test.significant}
+    gnns = [
+        {
+            "name": name,
+            "runs": [round(value, 6) for value in column],
+            "letters": letters_of(name, analysis),
+            "rank": rank_of(name, analysis),
+        }
+        for name, column in zip(analysis.block.names, analysis.block.accuracy.T.tolist(), strict=True)
+    ]
+    note = " ".join(sentences(analysis))
+    return {"seeds": analysis.block.seeds, "gnns": gnns, "pairs": pairs, "note": note}
 
 
 def _mean_curve(entry: Entry, folder: Path) -> dict[str, list[list[float]]]:

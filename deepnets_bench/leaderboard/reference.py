@@ -6,7 +6,7 @@ errors over architectures computed from the released per-architecture results.
 
 from __future__ import annotations
 
-from deepnets_bench.leaderboard.report import Table
+from deepnets_bench.leaderboard.table import Table
 
 _SPLITS = ("val", "test", "wide", "deep", "dense", "bnfree")
 _NOTE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deepnets_bench.errors import BadInput
@@ -17,13 +18,13 @@ from deepnets_bench.leaderboard.aggregate import (
     mean,
     sample_std,
 )
-from deepnets_bench.leaderboard.build import Evidence
-from deepnets_bench.leaderboard.report import Table, provenance, ranking_table, to_markdown
-from deepnets_bench.leaderboard.stats import significant_pairs
+from deepnets_bench.leaderboard.inference import Analysis, mean_over_splits, out_of_distribution
+from deepnets_bench.leaderboard.report import provenance, ranking_table
+from deepnets_bench.leaderboard.table import Table, to_markdown
+from deepnets_bench.leaderboard.verdict import verdict_table
 from deepnets_bench.locks import writable
 
 START, END = "<!-- leaderboard summary: generated -->", "<!-- end of leaderboard summary -->"
-_NAMED_PAIRS = 8  # more are only counted
 
 
 def side_by_side(boards: Sequence[Board], labels: Mapping[str, str | None]) -> Table:
@@ -56,36 +57,24 @@ def side_by_side(boards: Sequence[Board], labels: Mapping[str, str | None]) -> T
     notes = (
         "Accuracy in %: mean over seeds ± standard deviation over seeds (ddof=1), no ± with one seed. "
         f"OOD: mean over all splits but {SELECTION_SPLIT} and {REFERENCE_SPLIT}. "
-        f"avg rank: among these {len(names)} GNNs, mean of the ranks on all splits but {SELECTION_SPLIT}.",
+        f"avg rank: among these {len(names)} GNNs, mean of the ranks on all splits but {SELECTION_SPLIT}. "
+        "Which of these differences the seeds support, the tables of each track say.",
         *([f"Ranks of a short training are ranks early in training: compare {lengths}."] if lengths else []),
     )
     title = " beside ".join(board.title for board in boards)
     return Table(title, ("GNN", *headers), tuple(rows), notes)
 
 
-def significance_note(evidence: Evidence, split: str = REFERENCE_SPLIT) -> str:
-    """Which methods of a board differ significantly on a split, in a sentence."""
-    scores = {name: arrays[split] for name, arrays in evidence.scores.items() if split in arrays}
-    count = len(scores) * (len(scores) - 1) // 2
-    pairs = significant_pairs(scores)
-    named = ": " + ", ".join(f"{a} over {b}" for a, b in pairs) if 0 < len(pairs) <= _NAMED_PAIRS else ""
-    one_seed = any(len(values) == 1 for values in scores.values())
-    return (
-        f"On {split}, {len(pairs)} of {count} pairs differ significantly{named} (Wilcoxon over architectures "
-        "with Holm over the pairs, and the 95 % interval over architectures and seeds leaves out 0)."
-        + (" With one seed, this compares trained networks, not yet methods." if one_seed else "")
-    )
-
-
 def summary(
-    boards: Sequence[Board], evidence: Sequence[Evidence], labels: Mapping[str, str | None]
+    boards: Sequence[Board],
+    analyses: Sequence[Mapping[str, Analysis]],
+    labels: Mapping[str, str | None],
 ) -> list[Table]:
     """The tables of a summary: the tracks beside each other when there are several, then each by itself."""
     tables = [side_by_side(boards, labels)] if len(boards) > 1 else []
-    for board, found in zip(boards, evidence, strict=True):
-        table = ranking_table(board, labels[board.track])
-        notes = (*table.notes, significance_note(found), provenance(board))
-        tables.append(Table(table.title, table.headers, table.rows, notes))
+    for board, found in zip(boards, analyses, strict=True):
+        ranking, verdict = ranking_table(board, labels[board.track], found), verdict_table(board, found)
+        tables += [ranking, replace(verdict, notes=(*verdict.notes, provenance(board)))]
     return tables
 
 
@@ -118,13 +107,12 @@ def _columns(
         for name, by_split in values.items()
         if None not in by_split.values()
     }
-    away = [split for split in scored if split != REFERENCE_SPLIT]
+    away = out_of_distribution(board.splits)
     numbers = {}
     for name, entry in entries.items():
         by_split = [entry.scores[split].by_seed for split in away if split in entry.scores]
-        whole = [seed for seed in entry.seeds if all(seed in found for found in by_split)]
-        comparable = away and len(by_split) == len(away)  # a mean over other splits is another quantity
-        means = [sum(found[seed] for found in by_split) / len(away) for seed in whole] if comparable else []
+        comparable = len(by_split) == len(away)  # a mean over other splits is another quantity
+        means = list(mean_over_splits(by_split).values()) if comparable else []
         stated = [entry.scores.get(split) for split in (SELECTION_SPLIT, REFERENCE_SPLIT)]
         numbers[name] = [
             *((score.mean, score.std) if score else (None, None) for score in stated),
