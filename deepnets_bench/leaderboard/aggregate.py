@@ -23,6 +23,7 @@ from deepnets_bench.leaderboard.results import ResultRow
 SPLITS = ("val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # the order of every table
 SELECTION_SPLIT = "val"  # for development: choices are made on it, so it never counts in a rank
 REFERENCE_SPLIT = "test"  # in distribution: the gap of every other split is measured from it
+OOD = "OOD"  # in tables, the mean over all splits but val and test
 
 
 @dataclass(frozen=True)

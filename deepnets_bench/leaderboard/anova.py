@@ -78,14 +78,13 @@ def f_test(accuracy: Array) -> FTest:
 
 
 def prior_df(accuracy: Array) -> Array:
-    """Degrees of freedom [...] that the pooled variance is worth beside a pair's own; infinite where
-    variances agree.
+    """Degrees of freedom [...] that the pooled variance is worth beside a pair's own; infinite if all agree.
 
     Under Smyth's model the variances of GNNs scatter as scaled inverse chi-square with d0 degrees of
     freedom, and logarithms of residual variances with seeds - 1 degrees of freedom have variance
     trigamma((seeds - 1) / 2) + trigamma(d0 / 2). An upper 90 % bound of their variance (chi-square, degrees
-    of freedom adjusted for kurtosis) gives a lower bound of d0. The variance of a pair, the mean of two, is worth
-    2 d0 - 4 (equal second moments), where that is more than d0.
+    of freedom adjusted for kurtosis) gives a lower bound of d0. For the variance of a pair, the mean of two,
+    it is 2 d0 - 4 (equal second moments) where that is more.
     """
     seeds, gnns = accuracy.shape[-2:]
     half = (seeds - 1) / 2

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from deepnets_bench.leaderboard import anova
-from deepnets_bench.leaderboard.aggregate import REFERENCE_SPLIT, SELECTION_SPLIT, Board, Entry
+from deepnets_bench.leaderboard.aggregate import OOD, REFERENCE_SPLIT, SELECTION_SPLIT, Board, Entry
 from deepnets_bench.leaderboard.families import (
     all_pairs,
     corrected,
@@ -26,7 +26,6 @@ from deepnets_bench.leaderboard.families import (
 )
 
 REFERENCES = ("mlp", "ghn2")
-OOD = "OOD"  # the endpoint's name in tables: the mean over all splits but val and test
 Runs = Mapping[str, Mapping[int, float]]  # {GNN: {seed: accuracy}}
 
 
@@ -80,6 +79,10 @@ class Block:
     seeds: tuple[int, ...]
     accuracy: anova.Array  # [seeds, GNNs]
     left_out: Mapping[str, str]
+
+    def of(self, name: str) -> list[float]:
+        """Accuracy of a GNN by seed; nothing of one that is left out."""
+        return self.accuracy[:, self.names.index(name)].tolist() if name in self.names else []
 
 
 @dataclass(frozen=True)
@@ -168,16 +171,16 @@ def largest_block(runs: Runs) -> Block:
         return enough, count * len(seeds), count, sorted(-seed for seed in seeds)
 
     chosen = max(candidates, key=worth, default=frozenset())
-    common = tuple(sorted(chosen))
+    order = tuple(sorted(chosen))
     names = [name for name, own in sets.items() if chosen and chosen <= own]
-    names.sort(key=lambda name: (-math.fsum(runs[name][seed] for seed in common), name))
-    accuracy = np.array([[runs[name][seed] for name in names] for seed in common], dtype=np.float64)
+    names.sort(key=lambda name: (-math.fsum(runs[name][seed] for seed in order), name))
+    accuracy = np.array([[runs[name][seed] for name in names] for seed in order], dtype=np.float64)
     left_out = {
         name: "no finished seed" if not own else f"lacks seed {listed(chosen - own)}"
         for name, own in sets.items()
         if name not in names
     }
-    return Block(tuple(names), common, accuracy, left_out)
+    return Block(tuple(names), order, accuracy, left_out)
 
 
 def listed(seeds: Sequence[int] | frozenset[int]) -> str:

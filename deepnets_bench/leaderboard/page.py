@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from deepnets_bench.errors import BadInput, MissingExtra
-from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry, sort_entries
+from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry, mean, sort_entries
 from deepnets_bench.leaderboard.anova import Array
 from deepnets_bench.leaderboard.inference import Analysis
 from deepnets_bench.leaderboard.reference import reference_tables
 from deepnets_bench.leaderboard.report import WALL_CLOCK, provenance, ranking_table
 from deepnets_bench.leaderboard.stats import load_scores
-from deepnets_bench.leaderboard.verdict import letters_of, rank_of, sentences, verdict_table
+from deepnets_bench.leaderboard.verdict import endpoints, letters_of, rank_of, sentences, verdict_table
 
 CURVES = {
     "val_accuracy": "validation accuracy (%)",
@@ -68,6 +68,7 @@ def render(board: Board, analyses: Mapping[str, Analysis], folder: Path, note: s
         views=views(board, analyses),
         references=reference_tables(board.track),
         splits=board.splits,
+        endpoints=list(analyses),
         names=[entry.name for entry in board.entries],
         curves=CURVES,
         data=_script_json(page_data(board, analyses, scores, folder)),
@@ -87,7 +88,7 @@ def _scores(board: Board, folder: Path) -> tuple[dict[str, dict[str, Array]], li
 
 
 def views(board: Board, analyses: Mapping[str, Analysis]) -> list[View]:
-    """The tables: all splits, each split by itself, and cost."""
+    """The tables: the verdict on the endpoints, all splits, each split by itself, and cost."""
     accuracy, gap, rank = METRICS["accuracy"], METRICS["gap"], METRICS["average_rank"]
     text = [tuple(Cell(cell, cell) for cell in row) for row in ranking_table(board, None, analyses).rows]
     overview = tuple(
@@ -109,6 +110,8 @@ def views(board: Board, analyses: Mapping[str, Analysis]) -> list[View]:
         *((split, True) for split in board.splits),
     )
     found = [View("all", "all splits", headers, overview)]
+    if verdict := _verdict_view(board, analyses):
+        found.insert(0, verdict)
     for split in board.splits:
         best_first = sort_entries(board.entries, split, board.splits)
         rows = tuple(_split_row(entry, split, analyses.get(split)) for entry in best_first)
@@ -126,6 +129,28 @@ def views(board: Board, analyses: Mapping[str, Analysis]) -> list[View]:
     )
     cost_headers = (("GNN", None), *((METRICS[key].header, METRICS[key].higher_is_better) for key in COSTS))
     return [*found, View("cost", "cost", cost_headers, costs)]
+
+
+def _verdict_view(board: Board, analyses: Mapping[str, Analysis]) -> View | None:
+    """The verdict table; None of a board without endpoints."""
+    table = verdict_table(board, analyses)
+    ends = endpoints(analyses)
+    rows = []
+    for entry, (name, *cells) in zip(board.entries, table.rows, strict=True):
+        values: list[float | str | None] = []
+        for end in ends:
+            accuracy, ranks = mean(end.block.of(entry.name)), (end.rank_intervals or {}).get(entry.name)
+            letters = letters_of(entry.name, end)
+            values += [
+                accuracy,
+                len(end.block.seeds) if accuracy is not None else None,
+                None if letters == "–" else letters,
+                sum(ranks) / 2 if ranks else None,
+            ]
+        rows.append((Cell(name, name), *map(Cell, cells, values)))
+    better = (None, *(True, None, None, False) * len(ends))
+    headers = tuple(zip(table.headers, better, strict=True))
+    return View("verdict", "what the seeds say", headers, tuple(rows)) if ends else None
 
 
 def _split_row(entry: Entry, split: str, analysis: Analysis | None) -> tuple[Cell, ...]:

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.leaderboard.aggregate import REFERENCE_SPLIT, Entry, split_order
+from deepnets_bench.leaderboard.aggregate import OOD, REFERENCE_SPLIT, SELECTION_SPLIT, Entry, split_order
 from deepnets_bench.leaderboard.anova import Array
 from deepnets_bench.leaderboard.inference import (
-    OOD,
     Analysis,
     Runs,
     analyse,
@@ -190,8 +189,9 @@ def load_scores(entry: Entry, folder: Path) -> dict[str, Array]:
 
 
 def compare_entries(a: Entry, b: Entry, folder: Path) -> list[Comparison]:
-    """Compare two methods of a board on the seeds that both finished, with the scores in `folder`.
+    """Compare two methods of a board on the seeds both finished; not on val, which is for development.
 
+    The scores are in `folder`.
     Raises BadInput when they have no seed in common, or evaluated other architectures, and says which are
     missing.
     """
@@ -208,6 +208,7 @@ def _means(runs: Mapping[str, Scores]) -> dict[str, dict[int, float]]:
     return {
         split: {seed: float(np.mean(list(scores.values()))) for seed, scores in by_seed.items()}
         for split, by_seed in runs.items()
+        if split != SELECTION_SPLIT
     }
 
 

@@ -128,6 +128,7 @@ _LATEX = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "·": r"$\cdot$",
+    "×": r"$\times$",
     "–": "--",
     "−": r"$-$",
 }

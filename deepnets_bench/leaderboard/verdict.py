@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from deepnets_bench.leaderboard.aggregate import METRICS, REFERENCE_SPLIT, Board, Entry, mean, sample_std
+from deepnets_bench.leaderboard.aggregate import (
+    METRICS,
+    OOD,
+    REFERENCE_SPLIT,
+    Board,
+    Entry,
+    mean,
+    sample_std,
+)
 from deepnets_bench.leaderboard.table import Table
 
 if TYPE_CHECKING:
@@ -22,7 +30,7 @@ _NAMED_PAIRS = 8  # more are only counted
 
 def verdict_table(board: Board, analyses: Mapping[str, Analysis]) -> Table:
     """The endpoints: mean ± std over the seeds compared, letters and rank interval of every GNN."""
-    ends = [analyses[key] for key in (REFERENCE_SPLIT, "OOD") if key in analyses]
+    ends = endpoints(analyses)
     headers = ["GNN"]
     for end in ends:
         headers += [f"{end.endpoint} (%)", "seeds", "letters", "rank"]
@@ -33,17 +41,21 @@ def verdict_table(board: Board, analyses: Mapping[str, Analysis]) -> Table:
         f"{LETTERS} {RANKS}",
         *(sentence for end in ends for sentence in sentences(end)),
     ]
-    if any(end.endpoint == "OOD" for end in ends):
+    if any(end.endpoint == OOD for end in ends):
         notes.append(f"OOD: mean over all splits but val and {REFERENCE_SPLIT}; the secondary endpoint.")
     return Table(f"{board.title} · what the seeds say", tuple(headers), rows, tuple(notes))
 
 
+def endpoints(analyses: Mapping[str, Analysis]) -> list[Analysis]:
+    """The analyses of the primary and the secondary endpoint, where there are any."""
+    return [analyses[key] for key in (REFERENCE_SPLIT, OOD) if key in analyses]
+
+
 def endpoint_cells(entry: Entry, analysis: Analysis) -> tuple[str, str, str, str]:
     """Mean ± std, number of seeds, letters and rank interval; a GNN that is not compared shows dashes."""
-    block = analysis.block
-    if entry.name not in block.names:
+    values = analysis.block.of(entry.name)
+    if not values:
         return "–", "–", "–", "–"
-    values = block.accuracy[:, block.names.index(entry.name)].tolist()
     text = METRICS["accuracy"].text(mean(values), sample_std(values))
     return (text, str(len(values)), letters_of(entry.name, analysis), rank_of(entry.name, analysis))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 from deepnets_bench.commands import leaderboard as command
 from deepnets_bench.errors import BadInput, CorruptFile, UnknownName
 from deepnets_bench.harness.tracks import load_track
-from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, write_scores
+from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, read_rows, write_scores
 from deepnets_bench.leaderboard.summary import END, START
 
 from .conftest import make_row
@@ -22,11 +23,12 @@ from .conftest import make_row
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Methods a and b, b better by 0.05 on each of eight architectures; two seeds."""
+    """Methods a and b on eight architectures; b is better by 0.04, 0.05 and 0.06 in three seeds."""
     path = tmp_path / "board" / "results.csv"
     for gnn, level in (("a", 0.3), ("b", 0.35)):
-        for seed in (0, 1):
-            scores = {"test": {i: level + 0.02 * i + 0.002 * seed for i in range(8)}}
+        for seed in (0, 1, 2):
+            gain = 0.01 * (seed - 1) * (gnn == "b") + 0.002 * (seed - 1) + 0.002
+            scores = {"test": {i: level + 0.02 * i + gain for i in range(8)}}
             name = write_scores(path.parent / "scores", f"{gnn}-{seed}", scores)
             fields = {"gnn": gnn, "seed": seed, "n_split": 8, "scores_file": name, "track": "mine"}
             append_rows(path, [make_row(**fields, **accuracy_summary(scores["test"]))])
@@ -44,10 +46,57 @@ def test_compare(results: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[0] == "mine v1 · A = a, B = b"
-    split, n, mean_a, mean_b, difference, *_, record, effect, p, better = lines[2].split()
-    assert (split, n, mean_a, mean_b, difference) == ("test", "8", "37.1", "42.1", "-5.0")
-    # eight losses in a row: the two-sided p-value is 2 / 2^8
-    assert (record, effect, p, better) == ("0/0/8", "-1.00", "0.0078", "B")
+    # differences -4, -5, -6 points: t = -5 / sqrt(1 / 3) with 2 degrees of freedom, t(0.975) = 4.303
+    split, seeds, mean_a, mean_b, difference, low, high, p, p_holm, _, better = lines[2].split()
+    assert (split, seeds, mean_a, mean_b, difference) == ("test", "3", "37.2", "42.2", "-5.0")
+    assert (low, high, p, p_holm, better) == ("[-7.5,", "-2.5]", "0.013", "0.013", "B")
+    assert "Seeds compared: 0, 1, 2." in result.output
+
+
+def test_compare_as_json(results: Path) -> None:
+    result = invoke("compare", "a", "b", "--track", "mine", "--results", results, "--format", "json")
+    data = json.loads(result.output)
+    assert list(data) == ["track", "track_version", "comparable", "a", "b", "comparisons"]
+    (row,) = data["comparisons"]
+    keys = "split seeds mean_a mean_b difference low high p_value p_holm detectable significant"
+    assert list(row) == keys.split()
+    assert row["difference"] == pytest.approx(-0.05)
+    assert (row["seeds"], row["significant"]) == ([0, 1, 2], True)
+    table = invoke("compare", "a", "b", "--track", "mine", "--results", results, "--format", "latex")
+    assert table.output.startswith(r"\begin{table}")
+
+
+def test_show_as_json(results: Path) -> None:
+    data = json.loads(invoke("show", "--track", "mine", "--results", results, "--format", "json").output)
+    assert list(data) == ["track", "track_version", "comparable", "splits", "gnns", "analyses", "notes"]
+    assert [gnn["name"] for gnn in data["gnns"]] == ["b", "a"]
+    assert list(data["gnns"][0]) == ["name", "gnn", "gnn_options", "seeds", "average_rank", "splits", "costs"]
+    assert data["gnns"][1]["splits"]["test"]["mean"] == pytest.approx(0.372)
+    found = data["analyses"]["test"]
+    keys = "gnns seeds left_out no_test residual_sd f_test references pairs letters rank_intervals"
+    assert list(found) == keys.split()
+    assert (found["gnns"], found["seeds"], found["no_test"]) == (["b", "a"], [0, 1, 2], None)
+    assert found["letters"] == {"b": "a", "a": "b"}
+    assert found["rank_intervals"] == {"b": [1, 1], "a": [2, 2]}
+    assert found["references"] is None, "neither mlp nor ghn2 is there"
+    assert found["pairs"]["size"] == 1
+    assert found["pairs"]["tests"][0]["p_holm"] == pytest.approx(0.01307, abs=1e-5)
+
+
+def test_two_seeds_have_no_test_and_say_so(results: Path) -> None:
+    keep(results, {("a", 0), ("a", 1), ("b", 0), ("b", 1)})
+    shown = invoke("show", "--track", "mine", "--results", results).output
+    assert "test: No test: finished seeds in common are 0, 1 only, 3 are needed." in shown
+    compared = invoke("compare", "a", "b", "--track", "mine", "--results", results).output
+    assert compared.splitlines()[2].split()[-5:] == ["-4.5", "–", "–", "–", "–"]
+    assert "no test, the difference alone" in compared
+
+
+def test_compare_without_common_seeds_names_them(results: Path) -> None:
+    keep(results, {("a", 0), ("b", 1), ("b", 2)})
+    error = invoke("compare", "a", "b", "--track", "mine", "--results", results).exception
+    assert isinstance(error, BadInput)
+    assert "a has test: seed 0. b has test: seed 1, 2." in str(error)
 
 
 def test_compare_with_an_unknown_method(results: Path) -> None:
@@ -62,18 +111,22 @@ def test_build_writes_the_numbers_unrounded(results: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "leaderboard.csv"]
     rows = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").open()))
     assert [row["gnn"] for row in rows] == ["b", "a"]
-    assert float(rows[0]["accuracy_mean"]) == pytest.approx(0.35 + 0.07 + 0.001)
-    assert float(rows[0]["accuracy_std"]) == pytest.approx(0.002 / 2**0.5)
-    assert float(rows[0]["accuracy_low"]) < 0.421 < float(rows[0]["accuracy_high"])
+    assert float(rows[0]["accuracy_mean"]) == pytest.approx(0.35 + 0.07 + 0.002)
+    assert float(rows[0]["accuracy_std"]) == pytest.approx(0.012)
+    assert [(row["letters"], row["rank_low"], row["rank_high"]) for row in rows] == [
+        ("a", "1", "1"),
+        ("b", "2", "2"),
+    ]
     assert rows[0]["ghn_params"] == "100000"
     assert rows[0]["gap_mean"] == ""
-    assert "| b | 2 | 1.00 | 42.1 ± 0.1 |" in (tmp_path / "out" / "README.md").read_text()
+    assert "| b | 3 | 1.00 | 42.2 ± 1.2 a |" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_build_without_scores_says_so(results: Path) -> None:
+def test_the_page_without_scores_says_so(results: Path) -> None:
+    pytest.importorskip("jinja2", reason="part of the report extra")
     shutil.rmtree(results.parent / "scores")
-    assert invoke("build", "--track", "mine", "--results", results).exit_code == 0
-    assert "No intervals for a: Cannot read the scores" in (results.parent / "README.md").read_text()
+    assert invoke("html", "--track", "mine", "--results", results).exit_code == 0
+    assert "No scatter plot of a: Cannot read the scores" in (results.parent / "index.html").read_text()
 
 
 def test_build_refuses_an_unknown_format_before_it_writes(results: Path) -> None:
@@ -130,16 +183,23 @@ def test_a_misspelt_track_meets_the_nearest_one() -> None:
 def test_validate(results: Path) -> None:
     result = invoke("validate", results)
     assert result.exit_code == 0
-    assert "4 rows, no faults (no track: protocol not checked)" in result.output
+    assert "6 rows, no faults (no track: protocol not checked)" in result.output
     result = invoke("validate", results, "--track", "digits")
     assert "row 2, column track: 'mine' is not 'digits'" in result.output
     assert isinstance(result.exception, CorruptFile)
-    assert "4 faults, listed above" in str(result.exception)
+    assert "6 faults, listed above" in str(result.exception)
 
 
 def name_after_digits(results: Path) -> None:
     version = load_track("digits").version
     results.write_text(results.read_text().replace("mine,1,", f"digits,{version},"))
+
+
+def keep(results: Path, runs: set[tuple[str, int]]) -> None:
+    """Leave only the rows of these (GNN, seed)."""
+    rows = [row for row in read_rows(results) if (row.gnn, row.seed) in runs]
+    results.unlink()
+    append_rows(results, rows)
 
 
 def test_validate_checks_a_shipped_track(results: Path) -> None:
@@ -150,6 +210,7 @@ def test_validate_checks_a_shipped_track(results: Path) -> None:
 
 
 def test_validate_permits_missing_seeds_when_told(results: Path) -> None:
+    keep(results, {("a", 0), ("a", 1), ("b", 0), ("b", 1)})
     name_after_digits(results)
     result = invoke("validate", results, "--unfinished")
     assert "seed 2" not in result.output
@@ -166,8 +227,8 @@ def test_reproduce(results: Path, tmp_path: Path) -> None:
     assert lines[2].split() == ["a", "0", "test", "37.0", "37.0", "+0.0"]
     assert "a difference of at most 3.0 percentage points" in result.output
     shown = invoke("show", "--track", "mine", "--results", results).output
-    assert "a (reproduced 2/2)" in shown
-    assert "a seed 0, 1: reproduced by Ada on a machine not named, 2026-12-01; " in shown
+    assert "a (reproduced 3/3)" in shown
+    assert "a seed 0, 1, 2: reproduced by Ada on a machine not named, 2026-12-01; " in shown
 
 
 def test_summary(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from deepnets_bench.leaderboard.aggregate import Board, boards
-from deepnets_bench.leaderboard.build import gather
+from deepnets_bench.leaderboard.inference import analyse_board
 from deepnets_bench.leaderboard.page import render, views
 from deepnets_bench.leaderboard.results import accuracy_summary, write_scores
 
@@ -29,10 +29,10 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
-    """Four methods on two splits, two seeds, scores and curves beside them; one timed out."""
+    """Four methods on two splits, three seeds, scores and curves beside them; one timed out."""
     rows = []
     for position, gnn in enumerate(["gat", "mlp", "gin", HOSTILE]):
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             scores = {
                 split: {i: 0.30 + 0.05 * position + 0.01 * i + 0.002 * seed - drop for i in range(6)}
                 for split, drop in (("test", 0.0), ("wide", 0.1))
@@ -53,21 +53,21 @@ def board(tmp_path: Path) -> Board:
                     "gnn_params": 1000 * position,
                 }
                 rows.append(make_row(**fields, **costs, **accuracy_summary(values)))
-    rows.append(failed_row(gnn="gin", seed=2, split="wide", status="timeout", reason="60 minutes"))
+    rows.append(failed_row(gnn="gin", seed=3, split="wide", status="timeout", reason="60 minutes"))
     return boards(rows)[0]
 
 
 @pytest.fixture
 def page(board: Board, tmp_path: Path) -> Path:
     path = tmp_path / "index.html"
-    path.write_text(render(board, gather(board, tmp_path / "scores"), tmp_path, "early training"))
+    path.write_text(render(board, analyse_board(board), tmp_path, "early training"))
     return path
 
 
 def test_the_page_stands_alone_and_is_escaped(page: Path) -> None:
     text = page.read_text()
     assert "digits v1 · early training" in text
-    assert "seed 2 timeout: 60 minutes" in text
+    assert "seed 3 timeout: 60 minutes" in text
     assert "<img src=x" not in text
     assert text.count("</script>") == 2, "no name breaks out of its place"
     assert not re.search(r'(src|href)="(?!data:)', text), "nothing is fetched"
@@ -79,32 +79,32 @@ def test_the_data_of_the_charts(page: Path) -> None:
     data = json.loads(match[1])
     methods = {method["name"]: method for method in data["methods"]}
     assert set(methods) == {"gat", "mlp", "gin", HOSTILE}
-    assert methods["gat"]["accuracy"] == pytest.approx({"test": 0.326, "wide": 0.226})
-    assert methods["gat"]["scores"]["test"] == pytest.approx([0.301 + 0.01 * i for i in range(6)])
-    assert methods["mlp"]["curve"]["loss"] == [[10, 2.3], [20, 1.05]], "mean over seeds"
+    assert methods["gat"]["accuracy"] == pytest.approx({"test": 0.327, "wide": 0.227})
+    assert methods["gat"]["scores"]["test"] == pytest.approx([0.302 + 0.01 * i for i in range(6)])
+    assert methods["mlp"]["curve"]["loss"] == [[10, 2.3], [20, 1.1]], "mean over seeds"
     assert methods["mlp"]["curve"]["val_accuracy"] == [[20, 0.2]]
-    pairs = sum(len(others) for others in data["comparisons"].values())
-    assert pairs == 6
-    assert data["comparisons"][HOSTILE]["gin"]["test"]["wins"] == 6
-    assert [name for name, _ in data["critical_difference"]["wide"]["ranks"]] == [
-        HOSTILE,
-        "gin",
-        "mlp",
-        "gat",
-    ]
+    assert list(data["analyses"]) == ["test", "OOD", "wide"]
+    runs = data["analyses"]["wide"]
+    assert [gnn["name"] for gnn in runs["gnns"]] == [HOSTILE, "gin", "mlp", "gat"], "best first"
+    assert runs["gnns"][3]["runs"] == pytest.approx([0.225, 0.227, 0.229])
+    assert [gnn["letters"] for gnn in runs["gnns"]] == ["a", "b", "c", "d"]
+    assert [gnn["rank"] for gnn in runs["gnns"]] == ["1", "2", "3", "4"]
+    assert sum(len(others) for others in runs["pairs"].values()) == 6
+    assert runs["pairs"][HOSTILE]["gin"]["significant"]
 
 
-def test_every_view_has_every_method(board: Board, tmp_path: Path) -> None:
-    found = views(board, gather(board, tmp_path / "scores"))
-    assert [view.key for view in found] == ["all", "test", "wide", "cost"]
+def test_every_view_has_every_method(board: Board) -> None:
+    found = views(board, analyse_board(board))
+    assert [view.key for view in found] == ["verdict", "all", "test", "wide", "cost"]
     for view in found:
         assert len(view.rows) == 4
         assert all(len(row) == len(view.headers) for row in view.rows), view.key
-    assert [row[0].text for row in found[2].rows] == [HOSTILE, "gin", "mlp", "gat"], "best on the split first"
-    gin = next(row for row in found[2].rows if row[0].text == "gin")
-    assert gin[2].text == "32.6 ± 0.1"
-    assert gin[4].text == "-10.0 ± 0.0"
-    assert gin[5].text == "seed 2 timeout: 60 minutes"
+    assert [row[0].text for row in found[3].rows] == [HOSTILE, "gin", "mlp", "gat"], "best on the split first"
+    gin = next(row for row in found[3].rows if row[0].text == "gin")
+    assert gin[2].text == "32.7 ± 0.2"
+    assert (gin[3].text, gin[4].text) == ("b", "2")
+    assert gin[5].text == "-10.0 ± 0.0"
+    assert gin[6].text == "seed 3 timeout: 60 minutes"
 
 
 class Browser:
@@ -169,9 +169,9 @@ NAMES = """return [...document.querySelectorAll(".view:not([hidden]) tbody tr:no
 def test_a_reader_can_use_the_page(browser: Browser) -> None:
     assert browser.run(NAMES) == [HOSTILE, "gin", "mlp", "gat"]
     click = "document.querySelectorAll('.view:not([hidden]) th button')[{}].click()"
-    browser.run(click.format(3))
+    browser.run(click.format(1))
     assert browser.run(NAMES) == [HOSTILE, "gin", "mlp", "gat"], "accuracy: best first at the first click"
-    browser.run(click.format(3))
+    browser.run(click.format(1))
     assert browser.run(NAMES) == ["gat", "mlp", "gin", HOSTILE], "and reversed at the second"
     browser.run(click.format(0))
     assert browser.run(NAMES)[1:] == ["gat", "gin", "mlp"]
@@ -187,7 +187,7 @@ def test_a_reader_can_use_the_page(browser: Browser) -> None:
     assert browser.run("return document.querySelectorAll('#pareto circle').length") == 4
     assert browser.run("return document.querySelectorAll('#curves polyline').length") == 4
     assert browser.run("return document.querySelectorAll('#pairs circle').length") == 6
-    assert browser.run("return document.querySelectorAll('#ranks tspan').length") == 4
+    assert browser.run("return document.querySelectorAll('#runs circle').length") == 12
     overlaps = browser.run(
         """const boxes = [...document.querySelectorAll('#pareto circle ~ text')].map(t => t.getBBox());
         return [boxes.length, boxes.filter((a, i) => boxes.some((b, j) => j > i && a.x < b.x + b.width &&
@@ -195,7 +195,7 @@ def test_a_reader_can_use_the_page(browser: Browser) -> None:
     )
     assert overlaps == [4, 0], "four names, none over another"
     saved = browser.run(
-        """const text = svgFile(document.getElementById('ranks'));
+        """const text = svgFile(document.getElementById('runs'));
         const file = new DOMParser().parseFromString(text, 'image/svg+xml');
         return [file.querySelector('parsererror') === null, text.includes('var('),
           document.querySelectorAll('.save').length]"""
@@ -210,7 +210,10 @@ def test_a_reader_can_use_the_page(browser: Browser) -> None:
     assert browser.run("return document.getElementById('split').value") == "test", (
         "the charts follow the table"
     )
-    assert "A wins 6, ties 0, loses 0" in browser.run("return document.getElementById('verdict').textContent")
+    verdict = browser.run("return document.getElementById('verdict').textContent")
+    assert "A wins 6, ties 0, loses 0" in verdict
+    assert "says nothing about other trainings" in verdict
+    assert "A − B = +5.0 points" in verdict
     background = "return getComputedStyle(document.body).backgroundColor"
     before = browser.run(background)
     browser.run("document.getElementById('theme').click()")

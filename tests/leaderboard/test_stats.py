@@ -1,4 +1,4 @@
-"""Statistics against hand computation, scipy's definitions and simulated data of known truth."""
+"""Comparison of two methods by hand and against scipy, what is missing named, and scores from files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import wilcoxon
+from scipy.stats import ttest_rel
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard import stats
@@ -16,139 +16,96 @@ from deepnets_bench.leaderboard.results import accuracy_summary, write_scores
 from .conftest import failed_row, make_row
 
 
-def test_holm_by_hand() -> None:
-    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert stats.holm([]) == []
-
-
 def test_comparison_by_hand() -> None:
-    # differences of the seed means: +1, +2, +3, -4, 0 (hundredths): ranks 1, 2, 3, 4 -> effect (6 - 4) / 10
-    a = np.array([[0.31, 0.32, 0.33, 0.26, 0.30], [0.31, 0.32, 0.33, 0.26, 0.30]])
-    b = np.full((1, 5), 0.30)
-    (result,) = stats.compare({"test": a, "wide": a}, {"test": b})
-    assert (result.split, result.n) == ("test", 5)
-    assert (result.wins, result.ties, result.losses) == (3, 1, 1)
-    assert result.effect == pytest.approx(0.2)
-    assert result.difference == pytest.approx(0.004)
-    assert result.p_value == result.p_holm == pytest.approx(wilcoxon([1, 2, 3, -4]).pvalue)
-    assert result.low < 0 < result.high
-    assert not result.significant
+    # Differences of the seeds on test: 3, 6, 6 points; mean 5, variance 3: t = 5 with 2 degrees of freedom.
+    a = np.array([[0.33, 0.33], [0.36, 0.36], [0.30, 0.42]])
+    b = np.full((3, 2), 0.30)
+    (result,) = stats.compare({"test": a}, {"test": b, "wide": b})
+    assert (result.split, result.seeds) == ("test", (0, 1, 2))
+    assert (result.mean_a, result.mean_b) == (pytest.approx(0.35), pytest.approx(0.30))
+    assert result.p_value == result.p_holm == pytest.approx(0.03775, abs=1e-5)
+    assert (result.low, result.high) == (
+        pytest.approx(0.05 - 0.0430, abs=1e-4),
+        pytest.approx(0.05 + 0.0430, abs=1e-4),
+    )
+    assert result.significant
+    (other_way,) = stats.compare({"test": b}, {"test": a})
+    assert other_way.low == pytest.approx(-result.high)
 
 
-def test_equal_methods_tie_everywhere() -> None:
-    a = np.array([[0.1, 0.2, 0.3]])
-    (result,) = stats.compare({"test": a}, {"test": a[[0, 0, 0]]})
-    assert (result.wins, result.ties, result.losses, result.effect, result.p_holm) == (0, 3, 0, 0.0, 1.0)
-
-
-def test_significance_needs_the_seeds_to_agree() -> None:
+def test_endpoints_stand_alone_and_single_splits_are_corrected_together() -> None:
     random = np.random.default_rng(1)
-    base = random.uniform(0.2, 0.6, size=60)
-    noise = random.normal(0, 0.01, size=(3, 60))
-    steady = base + noise + 0.05
-    erratic = base + noise + np.array([[0.25], [-0.12], [0.02]])  # the same mean advantage, seeds disagree
-    reference = np.stack([base, base, base])
-    assert stats.compare({"test": steady}, {"test": reference})[0].significant
-    result = stats.compare({"test": erratic}, {"test": reference})[0]
-    assert result.p_holm < 0.001
+    a, b = (
+        {split: random.normal(0.5, 0.02, size=(5, 7)) for split in ("test", "wide", "deep")} for _ in "ab"
+    )
+    found = {c.split: c for c in stats.compare(a, b)}
+    assert list(found) == ["test", "OOD", "wide", "deep"]
+    expected = {split: ttest_rel(a[split].mean(axis=1), b[split].mean(axis=1)).pvalue for split in a}
+    for split, p in expected.items():
+        assert found[split].p_value == pytest.approx(p)
+    away = [np.mean([m["wide"], m["deep"]], axis=(0, 2)) for m in (a, b)]
+    assert found["OOD"].p_value == found["OOD"].p_holm == pytest.approx(ttest_rel(*away).pvalue)
+    assert found["test"].p_holm == found["test"].p_value
+    low, high = sorted([expected["wide"], expected["deep"]])
+    by_split = sorted([found["wide"].p_holm or 0, found["deep"].p_holm or 0])
+    assert by_split == pytest.approx(sorted([min(1, 2 * low), max(min(1, 2 * low), high)]))
+
+
+def test_many_architectures_are_no_evidence_about_seeds() -> None:
+    """A lead of 5 points on each of 500 architectures, by seeds that disagree, is not significant."""
+    base = np.random.default_rng(1).uniform(0.2, 0.6, size=500)
+    erratic = base + np.array([[0.25], [-0.12], [0.02]])
+    assert not stats.compare({"test": erratic}, {"test": np.stack([base] * 3)})[0].significant
+    steady = base + np.array([[0.049], [0.05], [0.051]])
+    assert stats.compare({"test": steady}, {"test": np.stack([base] * 3)})[0].significant
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_or_two_seeds_have_no_test(seeds: int) -> None:
+    a = np.linspace(0.1, 0.4, 4 * seeds).reshape(seeds, 4)
+    (result,) = stats.compare({"test": a + 0.1}, {"test": a})
+    assert result.difference == pytest.approx(0.1)
+    assert (result.p_value, result.p_holm, result.low, result.detectable) == (None, None, None, None)
     assert not result.significant
 
 
-def test_methods_on_other_architectures_are_refused() -> None:
-    with pytest.raises(BadInput, match="On split test one method has 3 architectures, the other 2"):
-        stats.compare({"test": np.zeros((1, 3))}, {"test": np.zeros((1, 2))})
-    with pytest.raises(BadInput, match="no split in common"):
-        stats.compare({"test": np.zeros((1, 3))}, {"wide": np.zeros((1, 3))})
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(BadInput, match="On split test, A has 3 architectures and B has 2: B lacks 1"):
+        stats.compare({"test": np.zeros((3, 3))}, {"test": np.zeros((3, 2))})
+    with pytest.raises(BadInput, match="On split test, A has 3 seeds and B has 5: A lacks 2"):
+        stats.compare({"test": np.zeros((3, 3))}, {"test": np.zeros((5, 3))})
+    with pytest.raises(BadInput, match="no split in common: A has test, B has wide"):
+        stats.compare({"test": np.zeros((3, 3))}, {"wide": np.zeros((3, 3))})
+    with pytest.raises(BadInput, match="not a finite number"):
+        stats.compare({"test": np.full((3, 3), np.nan)}, {"test": np.zeros((3, 3))})
 
 
-def test_interval_of_a_constant_is_a_point_and_is_reproducible() -> None:
-    assert stats.bootstrap_interval(np.full((3, 4), 0.25)) == pytest.approx((0.25, 0.25))
-    a = np.random.default_rng(0).uniform(size=(3, 50))
-    assert stats.bootstrap_interval(a) == stats.bootstrap_interval(a)
+def test_seeds_without_a_counterpart_are_named() -> None:
+    with pytest.raises(BadInput) as caught:
+        stats.compare_runs({"test": {0: 0.5, 1: 0.6}}, {"test": {2: 0.5}}, ("gat", "mlp"))
+    assert str(caught.value) == (
+        "gat and mlp have no finished seed in common on any split. gat has test: seed 0, 1. "
+        "mlp has test: seed 2."
+    )
 
 
-def test_interval_width_matches_theory_for_one_seed() -> None:
-    a = np.random.default_rng(0).normal(0.5, 0.1, size=(1, 400))
-    low, high = stats.bootstrap_interval(a)
-    expected = 2 * 1.96 * a.std() / np.sqrt(400)
-    assert high - low == pytest.approx(expected, rel=0.08)
-    assert (low + high) / 2 == pytest.approx(a.mean(), abs=1e-3)
+def test_only_common_seeds_are_compared() -> None:
+    a = {"test": {0: 0.5, 1: 0.6, 2: 0.55, 7: 0.9}}
+    b = {"test": {0: 0.45, 1: 0.52, 2: 0.5, 3: 0.1}}
+    (result,) = stats.compare_runs(a, b)
+    assert result.seeds == (0, 1, 2)
+    assert result.p_value == pytest.approx(ttest_rel([0.5, 0.6, 0.55], [0.45, 0.52, 0.5]).pvalue)
 
 
-def test_interval_widens_with_the_spread_of_seeds() -> None:
-    a = np.random.default_rng(0).normal(0.5, 0.05, size=(1, 100))
-    apart = np.concatenate([a - 0.1, a, a + 0.1])
-    narrow, wide = stats.bootstrap_interval(np.concatenate([a, a, a])), stats.bootstrap_interval(apart)
-    assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
-
-
-def test_critical_difference_by_hand() -> None:
-    # four methods, five architectures, always in the same order: ranks 1, 2, 3, 4; q_0.05(4, inf) = 3.633
-    methods = {name: np.full(5, value) for name, value in {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}.items()}
-    result = stats.critical_difference(methods)
-    assert result.ranks == (("b", 1.0), ("c", 2.0), ("d", 3.0), ("a", 4.0))
-    assert result.difference == pytest.approx(3.633 / np.sqrt(2) * np.sqrt(4 * 5 / (6 * 5)), abs=1e-3)
-    assert result.groups == ((0, 2), (1, 3)), "rank distances up to 2.10 do not differ"
-    assert result.p_value == pytest.approx(0.00182, abs=1e-5), "chi-square 15 with 3 degrees of freedom"
-
-
-def test_letters_by_hand() -> None:
-    methods = {name: np.full(5, value) for name, value in {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}.items()}
-    assert stats.letters(stats.critical_difference(methods)) == {"b": "a", "c": "ab", "d": "ab", "a": "b"}
-    apart = {name: np.full(99, value) for name, value in {"x": 0.1, "y": 0.2, "z": 0.3}.items()}
-    assert stats.letters(stats.critical_difference(apart)) == {"z": "a", "y": "b", "x": "c"}
-
-
-def test_no_pair_differs_when_friedman_finds_nothing() -> None:
-    # twelve architectures where b leads, ten where a does: chi-square is small, and no pair may be told apart
-    lead = np.array([0.0] * 12 + [1.0] * 10)
-    result = stats.critical_difference({"a": lead, "b": 1 - lead, "c": np.full(22, 0.5)})
-    assert result.p_value > 0.05
-    assert result.groups == ((0, 2),)
-    assert set(stats.letters(result).values()) == {"a"}
-
-
-def test_critical_differences_by_split() -> None:
-    one = np.linspace(0.1, 0.5, 6)[None]
-    scores = {
-        name: {"test": one + shift, "wide": one} for name, shift in (("a", 0.0), ("b", 0.1), ("c", 0.2))
-    }
-    scores["c"]["deep"] = one
-    assert list(stats.critical_differences(scores)) == ["test", "wide"]
-    assert [name for name, _ in stats.critical_differences(scores)["test"].ranks] == ["c", "b", "a"]
-    scores["c"]["test"] = one[:, :3]
-    assert list(stats.critical_differences(scores)) == ["wide"], "other architectures cannot be ranked"
-
-
-def test_significant_pairs_need_both_tests() -> None:
-    level = np.linspace(0.2, 0.4, 30)
-    methods = {
-        "low": np.stack([level, level + 0.001]),
-        "unsteady": np.stack([level - 0.1, level + 0.3]),  # wins every pairing of means, not of seeds
-        "high": np.stack([level + 0.1, level + 0.101]),
-    }
-    assert stats.significant_pairs(methods) == [("high", "low")]
-    assert stats.significant_pairs({"low": methods["low"]}) == []
-
-
-def test_critical_difference_of_equal_methods() -> None:
-    result = stats.critical_difference({name: np.full(5, 0.5) for name in "abc"})
-    assert result.p_value == 1.0
-    assert result.groups == ((0, 2),)
-    with pytest.raises(BadInput, match="needs 3 methods"):
-        stats.critical_difference({"a": np.zeros(5), "b": np.zeros(5)})
-
-
-def test_nemenyi_agrees_with_scikit_posthocs() -> None:
-    posthocs = pytest.importorskip("scikit_posthocs", reason="part of the report extra")
-    table = np.random.default_rng(3).normal(size=(40, 5)) + np.array([0, 0.2, 0.5, 0.9, 1.0])
-    result = stats.critical_difference({str(i): table[:, i] for i in range(5)})
-    p_values = posthocs.posthoc_nemenyi_friedman(table).to_numpy()
-    ranks = {int(name): rank for name, rank in result.ranks}
-    for i in range(5):
-        for j in range(i):
-            assert (abs(ranks[i] - ranks[j]) > result.difference) == (p_values[i, j] < 0.05)
+def test_other_architectures_are_refused_by_number(tmp_path: Path) -> None:
+    rows = []
+    for gnn, indices in (("gat", (0, 1, 2)), ("mlp", (0, 2, 3))):
+        scores = {"test": dict.fromkeys(indices, 0.5)}
+        name = write_scores(tmp_path, gnn, scores)
+        rows.append(make_row(gnn=gnn, scores_file=name, n_split=3, **accuracy_summary(scores["test"])))
+    a, b = sorted(boards(rows)[0].entries, key=lambda entry: entry.name)
+    with pytest.raises(BadInput, match="On split test, seed 0, gat lacks architecture 3: evaluate both"):
+        stats.compare_entries(a, b, tmp_path)
 
 
 def test_scores_are_loaded_by_seed_and_index(tmp_path: Path) -> None:
