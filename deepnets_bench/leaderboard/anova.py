@@ -84,7 +84,7 @@ def prior_df(accuracy: Array) -> Array:
     freedom, and logarithms of residual variances with seeds - 1 degrees of freedom have variance
     trigamma((seeds - 1) / 2) + trigamma(d0 / 2). An upper 90 % bound of their variance (chi-square, degrees
     of freedom adjusted for kurtosis) gives a lower bound of d0. For the variance of a pair, the mean of two,
-    it is 2 d0 - 4 (equal second moments) where that is more.
+    it is 2 d0 - 4 (equal second moments); where variances differ so much that d0 is below 8 / 3, half of d0.
     """
     seeds, gnns = accuracy.shape[-2:]
     half = (seeds - 1) / 2
@@ -96,7 +96,7 @@ def prior_df(accuracy: Array) -> Array:
     bound = spread * df / special.chdtri(df, 1 - _PRIOR_TAIL)
     excess = np.maximum(bound - by_chance, 0)
     gnn_df = 2 * inverse_trigamma(np.maximum(excess, 1e-6))
-    return np.where(excess > 1e-6, np.maximum(gnn_df, 2 * gnn_df - 4), np.inf)
+    return np.where(excess > 1e-6, np.maximum(gnn_df / 2, 2 * gnn_df - 4), np.inf)
 
 
 def inverse_trigamma(value: ArrayLike) -> Array:

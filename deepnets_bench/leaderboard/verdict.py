@@ -38,7 +38,8 @@ def verdict_table(board: Board, analyses: Mapping[str, Analysis]) -> Table:
     notes = [
         "Accuracy: mean over the seeds compared ± standard deviation over seeds (ddof=1). The unit of every "
         "test is the run of a seed, the seed a block (docs/statistics.md).",
-        f"{LETTERS} {RANKS}",
+        LETTERS,
+        RANKS,
         *(sentence for end in ends for sentence in sentences(end)),
     ]
     if any(end.endpoint == OOD for end in ends):
@@ -93,7 +94,7 @@ def sentences(analysis: Analysis) -> list[str]:
 
 
 def detectable_notes(analyses: Iterable[Analysis]) -> list[str]:
-    """One sentence on the letters of splits and what was detectable, one on each that has no test."""
+    """Sentences on the letters of splits and what was detectable, and one on each that has no test."""
     analyses = list(analyses)
     tested = [
         f"{a.endpoint} {_points(a.pairs.detectable)} ({a.pairs.size} tests)"
@@ -102,11 +103,8 @@ def detectable_notes(analyses: Iterable[Analysis]) -> list[str]:
     ]
     notes = [f"{a.endpoint}: {a.reason}" for a in analyses if a.pairs is None]
     if tested:
-        notes.insert(
-            0,
-            f"{LETTERS} Detectable difference in pp (power 0.8 in the first step of Holm): "
-            f"{', '.join(tested)}.",
-        )
+        power = "Detectable difference in pp (power 0.8 in the first step of Holm over all pairs)"
+        notes = [LETTERS, f"{power}: {', '.join(tested)}.", *notes]
     return notes
 
 
