@@ -21,6 +21,7 @@ _EXPORTS = {
     "GraphBatch": "dataset",
     "MetaBatchSampler": "dataset",
     "GHN": "ghn.model",
+    "recalibrate": "recalibration",
     "GNNSpec": "gnn",
     "BadInput": "errors",
     "DeepNetsError": "errors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class ComputationGraph:
     padded with ones, (1, 1, 3, 3) for pools, zeros for nodes without a shape. `edge_index` int64 [2, E]
     holds (source, target) with source < target, sorted by (target, source): nodes are in a topological
     order, the input is node 0 and `class_weight`, `class_bias` are the nodes of the last linear layer.
+    `left` holds the parameters of a traced module that have no node: name → why.
     """
 
     op: np.ndarray
@@ -41,6 +42,7 @@ class ComputationGraph:
     edge_index: np.ndarray
     class_weight: int
     class_bias: int
+    left: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_program(cls, program: Program) -> ComputationGraph:
@@ -53,10 +55,16 @@ class ComputationGraph:
     def from_module(
         cls, module: torch.nn.Module, input_shape: tuple[int, ...] = (3, 32, 32)
     ) -> ComputationGraph:
-        """Trace any `torch.nn.Module` that maps one image [C, H, W] (without the batch) to logits."""
-        from deepnets_bench.trace import trace
+        """Trace any `torch.nn.Module` that takes one image [C, H, W] (without the batch).
 
-        return trace(module, input_shape).graph
+        Parameters that are no part of the graph are in `left`, and a `UserWarning` says so. Raises `BadInput`
+        for a module that has no graph of this kind (see `deepnets_bench.trace.trace`).
+        """
+        from deepnets_bench.trace import trace, warn_of_left
+
+        traced = trace(module, input_shape)
+        warn_of_left(traced.left)
+        return cls(**vars(traced))
 
     @property
     def num_nodes(self) -> int:
@@ -148,7 +156,7 @@ class _CompiledGraph(ComputationGraph):
         last = len(op) - 1
         vars(self).update(
             _program=program, _row=row, op=op, cell=cell, shape=shape, edge_index=edge_index,
-            class_weight=last - 1, class_bias=last,
+            class_weight=last - 1, class_bias=last, left={},
         )  # fmt: skip
 
     @cached_property

@@ -11,7 +11,10 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class Node:
-    """A node of the graph; `inputs` are its producers in any order."""
+    """A node of the graph; `inputs` are its producers in any order.
+
+    `shape` is that of its weight; without a `name` that weight is another node's, or cannot be predicted.
+    """
 
     op: str
     inputs: list[Node]
@@ -24,19 +27,27 @@ class Node:
 
 @dataclass(frozen=True)
 class Features:
-    """What a tensor computed from the image comes from; several sources are query and key of attention."""
+    """What a tensor computed from the image comes from; several sources are query and key of attention.
+
+    `scores` is true for products of two tensors of features, `softmax` for what softmax makes of anything.
+    """
 
     sources: tuple[Node, ...]
     softmax: bool = False
+    scores: bool = False
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A tensor computed from parameters alone; `shape` is that of the parameter while it is one, whole."""
+    """A tensor computed from parameters alone; `shape` is that of the parameter while it is one, whole.
+
+    `ops` are the operations that computed it.
+    """
 
     names: frozenset[str]
     shape: tuple[int, ...] = ()
     transposed: bool = False
+    ops: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,20 +24,23 @@ from deepnets_bench.origins import (
     tensors_in,
     value_of,
 )
+from deepnets_bench.reasons import CLASS_TOKEN, LAYERS, MATMUL, NORMS, reason_left
 
-# Reasons for leaving a parameter to its own initialisation, which published hypernetworks also do.
-LAYER_SCALE = "layer scale, keeps its initial value"
-CLASS_TOKEN = "token joined to the sequence, keeps its initial value"
-
-_NORM = {
-    **dict.fromkeys(("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training"), "bn"),
-    **dict.fromkeys(("layer_norm", "native_layer_norm"), "ln"),
-}
-_MATMUL = ("matmul", "mm", "bmm", "einsum", "baddbmm", "addmm")
 _SOFTMAX = ("softmax", "_softmax", "_safe_softmax", "special_softmax")
 _TRANSPOSE = ("t", "transpose", "permute", "numpy_T", "mT")
 # Change neither which parameter a tensor is nor its layout up to strides; other views come by their schema.
 _COPY = ("clone", "_to_copy", "to", "contiguous", "expand", "alias", "detach")
+# Make a convolution's weight independent of the scale of the parameter it is computed from.
+_STANDARDISE = (
+    "batch_norm",
+    "layer_norm",
+    "var_mean",
+    "std_mean",
+    "var",
+    "std",
+    "linalg_vector_norm",
+    "norm",
+)
 # Return a view or a copy, so what is written into the result need not reach the argument.
 _MAY_COPY = ("reshape", "flatten", "contiguous", "to")
 _READ_VALUE = ("item", "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select")
@@ -54,15 +58,17 @@ class Recorder(TorchDispatchMode):
     What a tensor comes from is kept on the tensor itself, so a freed tensor cannot be mistaken for a new one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """`shapes` are those of the module's parameters, by name."""
         super().__init__()
         self.nodes: list[Node] = []
         self.left: dict[str, str] = {}
+        self._shapes = shapes
         self._used: set[str] = set()
         handlers: dict[Callable[[Call], Value | None], tuple[str, ...]] = {
-            self._layer: ("conv2d", "convolution", "linear"),
-            self._matmul: _MATMUL,
-            self._norm: tuple(_NORM),
+            self._layer: LAYERS,
+            self._matmul: MATMUL,
+            self._norm: tuple(NORMS),
             self._pool: ("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "adaptive_max_pool2d"),
             self._adaptive_pool: ("adaptive_avg_pool2d", "_adaptive_avg_pool2d"),
             self._mean: ("mean",),
@@ -104,6 +110,8 @@ class Recorder(TorchDispatchMode):
         call = Call(op.rstrip("_"), bound, tensors, output, is_view)
         handler = self._handlers.get(call.op)
         value = (handler(call) if handler else None) or self._fold(call)
+        if isinstance(value, Features):
+            self._explain(call)
         if value is not None:
             for tensor in tensors_in((output,)):
                 set_value(tensor, value)
@@ -118,23 +126,38 @@ class Recorder(TorchDispatchMode):
     def _update_viewed(self, view: Tensor, value: Value) -> None:
         """After an in-place change of a view, the tensor it views comes from the new value too."""
         whole = getattr(view, "_viewed", None)
-        if whole is None or not isinstance(value, Features):
+        if whole is None:
             return
         before = value_of(whole)
-        if isinstance(before, Features) and whole.numel() > view.numel():
-            value = self._join("concat", [before, value])
-        set_value(whole, value)
+        if before is None or whole.numel() <= view.numel():
+            set_value(whole, value if isinstance(value, Features) else Parameter(value.names, ops=("copy",)))
+        elif isinstance(before, Features) and isinstance(value, Features):
+            set_value(whole, self._join("concat", [before, value]))
+        else:
+            parameters = [part for part in (before, value) if isinstance(part, Parameter)]
+            features = [part for part in (before, value) if isinstance(part, Features)]
+            if not features:
+                set_value(whole, _computed(parameters, "copy"))
+                return
+            for name in parameters[0].names - self._used:
+                self.left.setdefault(name, CLASS_TOKEN)
+            set_value(whole, features[0])
 
-    def add(self, op: str, inputs: Iterable[Node], parameter: Parameter | None = None) -> Node:
-        node = Node(op, list(inputs))
-        if parameter is not None:
-            node.name, node.shape = parameter.name, parameter.shape
-            if node.name in self._used:
-                raise BadInput(
-                    f"Parameter '{node.name}' is shared: the forward pass uses it more than once, and a "
-                    "graph has one node for each parameter."
-                )
-            self._used.add(node.name)
+    def _explain(self, call: Call) -> None:
+        """Say why parameters that enter an operation beside features are no nodes."""
+        for tensor in call.tensors:
+            value = value_of(tensor)
+            for name in value.names - self._used if isinstance(value, Parameter) else ():
+                self.left.setdefault(name, reason_left(value, tensor, call))  # type: ignore[arg-type]
+
+    def add(
+        self, op: str, inputs: Iterable[Node], name: str | None = None, shape: Sequence[int] | None = None
+    ) -> Node:
+        """A node, with the parameter `name` unless another node has it already."""
+        node = Node(op, list(inputs), shape=None if shape is None else tuple(shape))
+        if name is not None and name not in self._used:
+            node.name, node.shape = name, self._shapes[name]
+            self._used.add(name)
         self.nodes.append(node)
         return node
 
@@ -164,60 +187,75 @@ class Recorder(TorchDispatchMode):
         if not features:
             if len(parameters) == 1 and (call.is_view or call.op in _COPY):
                 return _viewed_parameter(parameters[0], call)
-            return Parameter(frozenset().union(*(p.names for p in parameters)))
-        for parameter in parameters:
-            reason = _reason_left(parameter, call)
-            self.left.update(dict.fromkeys(parameter.names, reason))
-        if call.op == "copy" and value_of(call.args.get("src")) is not None:
-            features = [f for f in features if f is value_of(call.args["src"])]
+            return _computed(parameters, call.op)
+        source = value_of(call.args.get("src")) if call.op == "copy" else None
+        if isinstance(source, Parameter):
+            return _computed([source], call.op)
+        if source is not None:
+            return source
         if len(features) == 1:
             return features[0]
         if any(
             len(f.sources) > 1 for f in features
         ):  # scores of attention, plus biases that depend on queries
-            return _union(features, softmax=any(f.softmax for f in features))
+            return _union(features)
         return self._join(_JOIN.get(call.op, "sum"), features)
 
-    def _weight_and_bias(
-        self, call: Call, op: str, features: Features, weight: Parameter, bias: str
-    ) -> Features:
-        node = self.add(op, [self.producer(features)], weight)
+    def _weight_and_bias(self, call: Call, op: str, features: Features, weight: str, bias: str) -> Features:
+        """A node with a weight, whatever that is computed from, and one with its bias.
+
+        The node is nameless where its weight belongs to another node too, or cannot be predicted.
+        """
+        tensor = call.args[weight]
+        transposed = weight != "weight"  # of a product x·Wᵀ
+        shape = tuple(tensor.shape[-2:][::-1] if transposed else tensor.shape)
+        name = self._name_of_weight(tensor, shape, transposed)
+        node = self.add(op, [self.producer(features)], name, shape)
         given = value_of(call.args.get(bias))
-        if isinstance(given, Parameter):
-            if given.shape:
-                node = self.add("bias", [node], given)
-            else:
-                self.left.update(dict.fromkeys(given.names, "bias computed from other parameters"))
+        if isinstance(given, Parameter) and given.shape == shape[:1]:
+            node = self.add("bias", [node], given.name, given.shape)
         return Features((node,))
+
+    def _name_of_weight(self, tensor: Tensor, shape: tuple[int, ...], transposed: bool = False) -> str | None:
+        """The parameter that is a layer's weight, or that the module standardises to be its weight."""
+        value = value_of(tensor)
+        if not isinstance(value, Parameter):
+            return None
+        if value.shape:
+            fits = _without_ones(value.shape) == _without_ones(shape) and value.transposed == transposed
+            return value.name if fits else None
+        same = [name for name in value.names if self._shapes[name] == shape]
+        return same[0] if len(same) == 1 and set(value.ops) & set(_STANDARDISE) else None
 
     def _layer(self, call: Call) -> Value | None:
         """A convolution of images or a linear layer."""
-        features, weight = call.features("input"), call.parameter("weight")
-        if features is None or weight is None or weight.ndim not in (2, 4) or call.args.get("transposed"):
+        features, weight = call.features("input"), call.args["weight"]
+        is_parameter = isinstance(value_of(weight), Parameter)
+        if features is None or not is_parameter or weight.ndim not in (2, 4) or call.args.get("transposed"):
             return None
         op = "conv"
         if call.args.get("groups", 1) > 1:
             op = "dil_conv" if max(_pair(call.args["dilation"])) > 1 else "sep_conv"
-        return self._weight_and_bias(call, op, features, weight, "bias")
+        return self._weight_and_bias(call, op, features, "weight", "bias")
 
     def _matmul(self, call: Call) -> Value | None:
         """A linear layer written out, the scores of attention, or attention."""
         left = "mat1" if call.op == "addmm" else "self"
         right = "other" if call.op == "matmul" else "mat2"
-        features, weight = call.features(left), call.parameter(right, transposed=True)
-        if features is not None and weight is not None:
-            return self._weight_and_bias(call, "conv", features, weight, "self" if call.op == "addmm" else "")
+        features, weight = call.features(left), call.args.get(right)
+        value = value_of(weight)
+        # A weight may be expanded over the batch.
+        if features and isinstance(value, Parameter) and 2 in (call.args[right].ndim, value.ndim):
+            return self._weight_and_bias(call, "conv", features, right, "self" if call.op == "addmm" else "")
         values = [value for value in map(value_of, call.tensors) if isinstance(value, Features)]
         if len(values) < 2:
             return None
         scores = _union(values)
-        if any(value.softmax for value in values):
-            return Features((self.add("msa", scores.sources),))
-        return scores
+        return Features((self.add("msa", scores.sources),)) if scores.softmax else scores
 
     def _softmax(self, call: Call) -> Value | None:
         features = call.features("self")
-        return features and Features(features.sources, softmax=True)
+        return features and replace(features, softmax=True)
 
     def _attention(self, call: Call) -> Value | None:
         values = [value for value in map(call.features, ("query", "key", "value")) if value is not None]
@@ -227,16 +265,18 @@ class Recorder(TorchDispatchMode):
         return Features((self.add("msa", sources),))
 
     def _norm(self, call: Call) -> Value | None:
-        features, weight = call.features("input"), call.parameter("weight")
+        features, weight = call.features("input"), call.args.get("weight")
         if features is None or weight is None or weight.ndim != 1:
             return None
-        node = self.add(_NORM[call.op], [self.producer(features)], weight)
+        if not isinstance(value_of(weight), Parameter):
+            return None
+        name = self._name_of_weight(weight, tuple(weight.shape))
+        node = self.add(NORMS[call.op], [self.producer(features)], name, weight.shape)
         bias = call.parameter("bias")
         # Readers of a graph find the bias by this name.
-        if bias is not None and bias.name == weight.name.removesuffix("weight") + "bias":
+        if node.name and bias is not None and bias.name == node.name.removesuffix("weight") + "bias":
             node.bias = bias.name
-        elif bias is not None:
-            self.left[bias.name] = "bias of a norm, not named as its weight is"
+            self._used.add(bias.name)
         return Features((node,))
 
     def _pool(self, call: Call) -> Value | None:
@@ -278,16 +318,21 @@ class Recorder(TorchDispatchMode):
             features, parameter = call.features(here), call.parameter(there)
             if features is None or parameter is None:
                 continue
-            node = self.producer(features)
+            if features.scores:
+                continue
+            (node,) = features.sources
             if _is_position_embedding(parameter.shape):
-                return Features((self.add("sum", [node, self.add("pos_enc", (), parameter)]),))
+                table = self.add("pos_enc", (), parameter.name, parameter.shape)
+                return Features((self.add("sum", [node, table]),))
             if "conv" in node.op and node.shape is not None and parameter.shape == node.shape[:1]:
-                return Features((self.add("bias", [node], parameter),))
+                return Features((self.add("bias", [node], parameter.name, parameter.shape),))
         return None
 
 
-def _union(values: Iterable[Features], softmax: bool = False) -> Features:
-    return Features(tuple(dict.fromkeys(source for value in values for source in value.sources)), softmax)
+def _union(values: Sequence[Features]) -> Features:
+    """Scores of attention, from what they are computed from."""
+    sources = dict.fromkeys(source for value in values for source in value.sources)
+    return Features(tuple(sources), any(value.softmax for value in values), scores=True)
 
 
 def _fold_squeeze(gate: Node, scaled: Node) -> None:
@@ -316,6 +361,10 @@ def _shape_only(op: str, args: dict[str, Any]) -> Tensor | None:
     return None
 
 
+def _without_ones(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size > 1]
+
+
 def _is_position_embedding(shape: tuple[int, ...]) -> bool:
     """(1, tokens, channels) or (1, channels, h, w)."""
     return len(shape) in (3, 4) and shape[0] == 1 and min(shape[1:]) > 1
@@ -325,18 +374,15 @@ def _viewed_parameter(parameter: Parameter, call: Call) -> Parameter:
     """The parameter under another shape, or something computed from it where a part is taken."""
     shape = parameter.shape
     if not shape or any(tensor.numel() < math.prod(shape) for tensor in tensors_in((call.output,))):
-        return Parameter(parameter.names)
+        return _computed([parameter], call.op)
     return Parameter(parameter.names, parameter.shape, parameter.transposed ^ (call.op in _TRANSPOSE))
 
 
-def _reason_left(parameter: Parameter, call: Call) -> str:
-    if parameter.shape:
-        channels = (call.output.shape[-1], call.output.shape[1]) if isinstance(call.output, Tensor) else ()
-        if call.op == "mul" and max(parameter.shape, default=1) == math.prod(parameter.shape) in channels:
-            return LAYER_SCALE
-        if call.op in ("cat", "concat"):
-            return CLASS_TOKEN
-    return f"enters through operation '{call.op}', which is no node type of DeepNets-1M"
+def _computed(parameters: Sequence[Parameter], op: str) -> Parameter:
+    """What an operation makes of parameters alone."""
+    names = frozenset[str]().union(*(parameter.names for parameter in parameters))
+    before = [earlier for parameter in parameters for earlier in parameter.ops]
+    return Parameter(names, ops=tuple(dict.fromkeys([*before, op])))
 
 
 def _pair(value: Any) -> tuple[int, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -14,46 +15,67 @@ import torch
 from torch import Tensor, nn
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.origins import Features, Node, Parameter, set_value, skip_folded, value_of
 from deepnets_bench.primitives import PRIMITIVES
+from deepnets_bench.reasons import UNUSED
 from deepnets_bench.recorder import Recorder
+from deepnets_bench.reparametrised import find, replaced
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The graph of a module as arrays, those of `ComputationGraph`.
+
+    `left` holds the parameters without a node: name → why.
+    """
+
+    op: np.ndarray
+    cell: np.ndarray
+    param_name: list[str | None]
+    param_shape: list[tuple[int, ...] | None]
+    shape: np.ndarray
+    edge_index: np.ndarray
+    class_weight: int
+    class_bias: int
+    left: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Trace:
-    """The graph of a module, and the parameters it has no node for: name → why."""
+class Output:
+    """A tensor among a module's outputs."""
 
-    graph: ComputationGraph
-    left: dict[str, str]
+    features: Features
+    shape: tuple[int, ...]
+
+
+_LOGITS = ("logits", "out")  # names of the main output among several
+_DEPTH = 4  # of outputs inside outputs
 
 
 def trace(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Trace:
     """Trace `module` on one image tensor of `input_shape` (channels, height, width).
 
     The module is run in evaluation mode on meta tensors, so nothing is computed, and is left as it was.
-    Operations that are no primitive of DeepNets-1M fold into their producer; parametrised ones that the
-    primitives cannot describe (group normalisation, relative position tables, ...) are listed in `left`. A
-    classifier without a bias has `class_bias` -1, and a module that does not end in a linear layer also
-    `class_weight` -1.
+    Operations that are no primitive of DeepNets-1M fold into their producer; parameters that the primitives
+    cannot describe (group normalisation, relative position tables, ...) are in `left` with the reason. All
+    outputs of a module are traced: those of tuples, dicts and dataclasses.
+
+    A weight that PyTorch's weight norm, spectral norm, parametrizations or pruning compute is a parameter of
+    its own ("conv.weight"). A parameter used twice is the weight of its first node; the other nodes have its
+    shape, and no name. So have nodes whose weight is computed in the forward pass, unless that standardises
+    it (weight standardisation).
+
+    The classifier is a linear layer whose outputs [batch, classes] are an output of the module, or a 1×1
+    convolution in its place, which may stand in front of the global mean; without a bias it has `class_bias`
+    -1, and a module without one also `class_weight` -1.
     Node rules: https://arxiv.org/abs/2110.13100, appendix A, with position embeddings as in
     https://arxiv.org/abs/2303.04143. Raises `BadInput` for a module that has no graph of this kind.
     """
     shape = _image_shape(input_shape)
     parameters = _parameters(module)
-    dtype = next(iter(parameters.values())).dtype
-    recorder = Recorder()
     with _evaluation_mode(module), torch.inference_mode():
-        state: dict[str, Tensor] = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        for name, parameter in parameters.items():
-            state[name] = torch.empty_like(parameter, device="meta", requires_grad=False)
-            set_value(state[name], Parameter(frozenset({name}), tuple(parameter.shape)))
-        # Two images: batch statistics of a 1×1 feature map need more than one value per channel.
-        images = torch.empty((2, *shape), dtype=dtype, device="meta")
-        set_value(images, Features((recorder.add("input", ()),)))
         try:
-            with recorder:
-                output = torch.func.functional_call(module, state, (images,))
+            recorder, output = _record(module, parameters, shape)
         except BadInput:
             raise
         except Exception as error:
@@ -61,19 +83,43 @@ def trace(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Trace:
             raise BadInput(
                 f"{type(module).__name__} could not be traced on images of shape {shape}: {reason}"
             ) from error
-    features = next(_features(output), None)
-    if features is None:
+    outputs = list(_outputs(output))
+    if not outputs:
         raise BadInput(f"The output of {type(module).__name__} does not depend on the input image.")
-    return _finish(recorder, recorder.producer(features), parameters)
+    sources = {source: weight.name for weight in find(module).values() for source in weight.sources}
+    return _finish(recorder, outputs, {name: sources.get(name, name) for name in parameters})
 
 
-def _finish(recorder: Recorder, output: Node, parameters: dict[str, nn.Parameter]) -> Trace:
-    """Prune to the ancestors of the output and lay the nodes out as arrays."""
+def _record(
+    module: nn.Module, parameters: dict[str, nn.Parameter], shape: tuple[int, int, int]
+) -> tuple[Recorder, Any]:
+    """Run the module on meta tensors; returns the record and the output."""
+    computed = {weight: _like(weight.value()) for weight in find(module).values()}
+    state = {name: _like(parameter) for name, parameter in parameters.items()}
+    tensors = state | {weight.name: tensor for weight, tensor in computed.items()}
+    for name, tensor in tensors.items():
+        set_value(tensor, Parameter(frozenset({name}), tuple(tensor.shape)))
+    recorder = Recorder({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    # Two images: batch statistics of a 1×1 feature map need more than one value per channel.
+    dtype = next(iter(parameters.values())).dtype
+    images = torch.empty((2, *shape), dtype=dtype, device="meta")
+    set_value(images, Features((recorder.add("input", ()),)))
+    state |= {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with replaced(computed), recorder:
+        return recorder, torch.func.functional_call(module, state, (images,))
+
+
+def _finish(recorder: Recorder, outputs: list[Output], parameters: dict[str, str]) -> Trace:
+    """Prune to the ancestors of the outputs and lay the nodes out as arrays.
+
+    `parameters` names for every parameter the weight that it is or from which that is computed.
+    """
     nodes = recorder.nodes
+    ends = [recorder.producer(output.features) for output in outputs]
     for node in nodes:
         node.inputs = list(dict.fromkeys(map(skip_folded, node.inputs)))
-    output = _classifier_last(nodes, skip_folded(output))
-    keep, pending = {output}, [output]
+    classifier, ends = _find_classifier(nodes, outputs, [skip_folded(end) for end in ends])
+    keep, pending = set(ends), ends
     while pending:
         for source in pending.pop().inputs:
             if source not in keep:
@@ -90,43 +136,70 @@ def _finish(recorder: Recorder, output: Node, parameters: dict[str, nn.Parameter
     if not covered:
         raise BadInput("No parameter between the input image and the output has a node type in DeepNets-1M.")
     left = {
-        name: recorder.left.get(name, "does not contribute to the output")
-        for name in parameters
-        if name not in covered
+        name: recorder.left.get(weight) or recorder.left.get(name) or _unread(name)
+        for name, weight in parameters.items()
+        if weight not in covered and name not in covered
     }
     cell: dict[Node, int] = {}
     for node in nodes:
         match = re.match(r"cells\.(\d+)\.", node.name or "")
         cell[node] = int(match[1]) if match else max((cell[source] for source in node.inputs), default=0)
-    last = output.inputs[0] if output.op == "bias" else output
-    graph = ComputationGraph(
+    weight, bias = classifier
+    return Trace(
         op=np.array([PRIMITIVES.index(node.op) for node in nodes], dtype=np.uint8),
         cell=np.array([cell[node] for node in nodes], dtype=np.int16),
         param_name=[node.name for node in nodes],
-        param_shape=[node.shape for node in nodes],
+        param_shape=[node.shape if node.name else None for node in nodes],
         shape=np.array([_feature_shape(node) for node in nodes], dtype=np.int64),
         edge_index=np.array(edges, dtype=np.int64).reshape(-1, 2).T.copy(),
-        class_weight=index[last] if last.op == "conv" else -1,
-        class_bias=index[output] if output.op == "bias" else -1,
+        class_weight=index[weight] if weight else -1,
+        class_bias=index[bias] if bias else -1,
+        left=left,
     )
-    return Trace(graph, left)
 
 
-def _classifier_last(nodes: list[Node], output: Node) -> Node:
-    """Move the mean that follows a 1×1 convolution as classifier (SqueezeNet) in front of it, as GHN-3 does.
+def _find_classifier(
+    nodes: list[Node], outputs: list[Output], ends: list[Node]
+) -> tuple[tuple[Node | None, Node | None], list[Node]]:
+    """Weight and bias of the classifier, and the nodes that end in the outputs."""
+    candidates = []
+    for position, (output, end) in enumerate(zip(outputs, ends, strict=True)):
+        last = end.inputs[0] if _is_pooled_classifier(nodes, end) else end
+        weight = last.inputs[0] if last.op == "bias" else last
+        if weight.op == "conv" and _is_logits(output.shape, weight):
+            candidates.append((len(weight.shape or ()), position, weight, last))
+    if not candidates:
+        return (None, None), ends
+    _, position, weight, last = min(candidates, key=lambda candidate: candidate[:2])  # linear layers first
+    if ends[position] is not last:
+        _move_in_front(nodes, ends[position], weight)
+        ends[position] = last
+    return (weight, last if last.op == "bias" else None), ends
 
-    Mean and classifier commute, and the last nodes are then the classifier's weight and bias.
-    """
-    if output.op != "glob_avg":
-        return output
-    pool, (last,) = output, output.inputs
+
+def _is_logits(shape: tuple[int, ...], weight: Node) -> bool:
+    """True for an output [batch, classes] or [batch, classes, 1, 1] of a linear layer or 1×1 convolution."""
+    sizes = weight.shape or ()
+    return shape[1:2] == sizes[:1] and math.prod(shape[2:]) == math.prod(sizes[2:]) == 1
+
+
+def _is_pooled_classifier(nodes: list[Node], end: Node) -> bool:
+    """True for a mean that reads a 1×1 convolution (SqueezeNet), where nothing else reads either."""
+    if end.op != "glob_avg":
+        return False
+    last = end.inputs[0]
     weight = last.inputs[0] if last.op == "bias" else last
-    if weight.op != "conv" or math.prod((weight.shape or ())[2:]) > 1:
-        return output
+    is_pointwise = weight.op == "conv" and math.prod((weight.shape or ())[2:]) == 1
+    return is_pointwise and not any(
+        {end, last} & set(node.inputs) for node in nodes if node not in (end, last)
+    )
+
+
+def _move_in_front(nodes: list[Node], pool: Node, weight: Node) -> None:
+    """Move the mean in front of the classifier, as GHN-3 does: they commute, and the classifier is last."""
     pool.inputs, weight.inputs = weight.inputs, [pool]
     nodes.remove(pool)
     nodes.insert(nodes.index(weight), pool)
-    return last
 
 
 def _feature_shape(node: Node) -> tuple[int, int, int, int]:
@@ -142,17 +215,35 @@ def _feature_shape(node: Node) -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
-def _features(output: Any) -> Iterator[Features]:
-    """Values of the tensors in a module's output, the logits of a structured output first."""
+def _outputs(output: Any, depth: int = 0) -> Iterator[Output]:
+    """The tensors in a module's output that depend on the image, logits first."""
     if isinstance(output, Tensor):
         value = value_of(output)
         if isinstance(value, Features):
-            yield value
-    elif hasattr(output, "logits"):
-        yield from _features(output.logits)
-    elif isinstance(output, (list, tuple, dict)):
-        for item in output.values() if isinstance(output, dict) else output:
-            yield from _features(item)
+            yield Output(value, tuple(output.shape))
+    if isinstance(output, Tensor) or depth > _DEPTH:
+        return
+    if isinstance(output, Mapping):
+        parts = dict(output)
+    elif hasattr(output, "_asdict"):
+        parts = output._asdict()
+    elif isinstance(output, (list, tuple)):
+        parts = dict(enumerate(output))
+    elif is_dataclass(output):
+        parts = {field.name: getattr(output, field.name) for field in fields(output)}
+    else:
+        parts = dict(getattr(output, "__dict__", {}))
+    for name in sorted(parts, key=lambda name: name not in _LOGITS):
+        yield from _outputs(parts[name], depth + 1)
+
+
+def _unread(name: str) -> str:
+    inside = re.search(r"(.*)\bparametrizations\.(\w+)\.", name)
+    return f"a setting of the parametrization of '{inside[1]}{inside[2]}'" if inside else UNUSED
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta", requires_grad=False)
 
 
 def _image_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -190,3 +281,22 @@ def _evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for m, flag in training.items():
             m.training = flag
+
+
+_NAMED = 3  # reasons in a warning
+
+
+def warn_of_left(left: Mapping[str, str], stacklevel: int = 3) -> None:
+    """Warn of the parameters of a module that are no part of its graph, with the first reasons."""
+    if not left:
+        return
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        by_reason.setdefault(reason, []).append(name)
+    listed = [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in list(by_reason.items())[:_NAMED]
+    ]
+    more = f"; and {len(by_reason) - _NAMED} more reasons" if len(by_reason) > _NAMED else ""
+    parameters = "1 parameter is" if len(left) == 1 else f"{len(left)} parameters are"
+    warnings.warn(f"{parameters} no part of the graph ({'; '.join(listed)}{more}).", UserWarning, stacklevel)

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 import deepnets_bench as dnb
 from deepnets_bench.errors import BadInput
 from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.recorder import CLASS_TOKEN, LAYER_SCALE
-from deepnets_bench.trace import trace
+from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
+from deepnets_bench.trace import Trace, trace
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "networks.json.gz"
 
 torchvision = pytest.importorskip("torchvision", reason="tracing torchvision models needs torchvision")
 
 
-def labels(graph: ComputationGraph) -> list[str]:
+def labels(graph: ComputationGraph | Trace) -> list[str]:
     return [name or dnb.PRIMITIVES[op] for op, name in zip(graph.op, graph.param_name, strict=True)]
 
 
-def edges(graph: ComputationGraph) -> set[tuple[str, str]]:
+def edges(graph: ComputationGraph | Trace) -> set[tuple[str, str]]:
     names = labels(graph)
     return {(names[u], names[v]) for u, v in graph.edge_index.T}
 
@@ -77,9 +77,8 @@ def on_cpu(function: Any, **kwargs: Any) -> Any:
     ],
 )
 def test_resnet50(adapt: Any, size: int, expected: tuple[Any, ...]) -> None:
-    result = trace(adapt(on_meta("resnet50")), (3, size, size))
-    graph = result.graph
-    assert result.left == {}
+    graph = ComputationGraph.from_module(adapt(on_meta("resnet50")), (3, size, size))
+    assert graph.left == {}
     undirected = graph.to_networkx().to_undirected()
     figures = (graph.num_nodes, graph.num_edges, 2 * graph.num_edges / graph.num_nodes)
     assert figures == expected[:3]
@@ -108,9 +107,9 @@ def test_network_equals_its_program(entry: dict[str, Any]) -> None:
         network = arch.build(width=entry["C"])
     result = trace(network)
     for attribute in ("op", "cell", "shape", "edge_index"):
-        assert np.array_equal(getattr(result.graph, attribute), getattr(expected, attribute)), attribute
+        assert np.array_equal(getattr(result, attribute), getattr(expected, attribute)), attribute
     for attribute in ("param_name", "param_shape", "class_weight", "class_bias"):
-        assert getattr(result.graph, attribute) == getattr(expected, attribute), attribute
+        assert getattr(result, attribute) == getattr(expected, attribute), attribute
     assert set(result.left.values()) <= {"does not contribute to the output"}
 
 
@@ -138,7 +137,7 @@ def test_residual_block_with_every_kind_of_convolution() -> None:
             pool=nn.MaxPool2d(2),
             head=head(8),
         )
-    ).graph
+    )
     assert labels(graph) == [
         *("input", "stem.weight", "stem.bias", "depthwise.weight", "norm.weight", "dilated.weight"),
         *("sum", "max_pool", *HEAD),
@@ -172,7 +171,7 @@ def test_sums_and_concatenations_of_one_producer_fold() -> None:
         Block(
             forward, stem=nn.Conv2d(3, 8, 1, bias=False), branch=nn.Conv2d(8, 8, 1, bias=False), head=head(16)
         )
-    ).graph
+    )
     assert labels(graph) == ["input", "stem.weight", "branch.weight", "concat", *HEAD]
     assert graph.edge_index.T.tolist()[:4] == [[0, 1], [1, 2], [1, 3], [2, 3]]
 
@@ -180,7 +179,7 @@ def test_sums_and_concatenations_of_one_producer_fold() -> None:
 def test_squeeze_and_excitation_is_one_node_without_its_mean() -> None:
     from torchvision.ops import SqueezeExcitation
 
-    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), SqueezeExcitation(8, 4), *head(8))).graph
+    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), SqueezeExcitation(8, 4), *head(8)))
     assert labels(graph) == [
         *("input", "0.weight", "1.fc1.weight", "1.fc1.bias", "1.fc2.weight", "1.fc2.bias", "cse", "glob_avg"),
         *("4.weight", "4.bias"),
@@ -200,7 +199,7 @@ def attention(m: Any, x: Tensor) -> Tensor:
 def test_attention_written_out() -> None:
     linear = {name: nn.Linear(8, 8, bias=False) for name in "qkv"}
     module = Block(attention, stem=nn.Conv2d(3, 8, 8, 8, bias=False), fc=nn.Linear(8, 10), **linear)
-    graph = trace(module).graph
+    graph = trace(module)
     assert labels(graph) == [
         *(
             "input",
@@ -222,7 +221,7 @@ def test_vision_transformer_of_torchvision() -> None:
 
     result = trace(VisionTransformer(32, 8, 1, 2, 16, 24, num_classes=10))
     layer = "encoder.layers.encoder_layer_0."
-    assert labels(result.graph) == [
+    assert labels(result) == [
         *(
             "input",
             "conv_proj.weight",
@@ -237,19 +236,19 @@ def test_vision_transformer_of_torchvision() -> None:
         *(layer + "mlp.3.bias", "sum", "encoder.ln.weight", "heads.head.weight", "heads.head.bias"),
     ]
     # 17 positions, the class token's included, are a 4×4 map.
-    assert result.graph.shape[3].tolist() == [1, 16, 4, 4]
-    assert result.graph.param_shape[3] == (1, 17, 16)
+    assert result.shape[3].tolist() == [1, 16, 4, 4]
+    assert result.param_shape[3] == (1, 17, 16)
     assert result.left == {"class_token": CLASS_TOKEN}
 
 
 def test_pool_after_the_classifier_moves_in_front_of_it() -> None:
-    graph = trace(on_meta("squeezenet1_1"), (3, 224, 224)).graph
+    graph = trace(on_meta("squeezenet1_1"), (3, 224, 224))
     assert labels(graph)[-4:] == ["concat", "glob_avg", "classifier.1.weight", "classifier.1.bias"]
     assert graph.edge_index.T.tolist()[-3:] == [[61, 62], [62, 63], [63, 64]]
 
 
 def test_pool_after_another_convolution_stays() -> None:
-    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1))).graph
+    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1)))
     assert labels(graph) == ["input", "0.weight", "0.bias", "glob_avg"]
 
 
@@ -262,7 +261,7 @@ def test_features_written_into_slices() -> None:
         return m.head(y)
 
     children = {name: nn.Conv2d(3, 4, 1, bias=False) for name in "ab"}
-    graph = trace(Block(forward, head=head(8), **children)).graph
+    graph = trace(Block(forward, head=head(8), **children))
     assert labels(graph) == ["input", "a.weight", "b.weight", "concat", *HEAD]
 
 
@@ -272,26 +271,60 @@ def test_linear_layer_written_out_and_structured_output() -> None:
         return {"probabilities": [x.softmax(-1)], "hidden": x}
 
     weight, bias = nn.Parameter(torch.zeros(10, 3 * 4 * 4)), nn.Parameter(torch.zeros(10))
-    graph = trace(Block(forward, weight=weight, bias=bias), (3, 4, 4)).graph
+    graph = trace(Block(forward, weight=weight, bias=bias), (3, 4, 4))
     assert labels(graph) == ["input", "weight", "bias"]
     assert (graph.class_weight, graph.class_bias) == (1, 2)
 
 
 def test_outputs_without_classifier() -> None:
-    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))).graph
+    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)))
     assert (graph.class_weight, graph.class_bias) == (-1, -1)
-    graph = trace(nn.Conv2d(3, 8, 1, bias=False)).graph
-    assert (graph.class_weight, graph.class_bias) == (1, -1)
+    for dense in (nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 1, bias=False)):  # a map of classes is no classifier
+        graph = trace(nn.Sequential(nn.Conv2d(3, 3, 3), dense))
+        assert (graph.class_weight, graph.class_bias) == (-1, -1)
+    decoder = nn.Sequential(nn.Flatten(), nn.Linear(48, 4), nn.Linear(4, 48), nn.Unflatten(1, (3, 4, 4)))
+    assert trace(decoder, (3, 4, 4)).class_weight == -1
+    tokens = Block(lambda m, x: m.fc(x.flatten(2).transpose(1, 2)), fc=nn.Linear(3, 10))
+    assert trace(tokens, (3, 4, 4)).class_weight == -1
+
+
+def test_classifiers() -> None:
+    body = nn.Conv2d(3, 8, 3)
+    for layers in (
+        [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)],
+        [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10), nn.Softmax(1)],
+        [nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 10, 1), nn.Flatten()],
+        [nn.Conv2d(8, 10, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+    ):
+        graph = trace(nn.Sequential(body, *layers))
+        assert [dnb.PRIMITIVES[op] for op in graph.op] == [
+            "input",
+            "conv",
+            "bias",
+            "glob_avg",
+            "conv",
+            "bias",
+        ]
+        assert (graph.class_weight, graph.class_bias) == (4, 5)
 
 
 @pytest.mark.parametrize(
     ("layer", "left"),
     [
         (nn.GroupNorm(2, 8), {"1.weight": "group_norm", "1.bias": "group_norm"}),
-        (nn.LayerNorm((8, 4, 4)), {"1.weight": "layer_norm", "1.bias": "layer_norm"}),
+        (nn.LayerNorm((8, 4, 4)), dict.fromkeys(("1.weight", "1.bias"), "layer_norm over 8×4×4 values; the")),
         (nn.PReLU(), {"1.weight": "prelu"}),
         (nn.ConvTranspose2d(8, 8, 1, bias=False), {"1.weight": "conv_transpose2d"}),
-        (nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1, bias=False)), None),
+        (nn.InstanceNorm2d(8, affine=True), {"1.weight": "instance_norm", "1.bias": "instance_norm"}),
+        (nn.InstanceNorm2d(8), {}),
+        (
+            nn.Sequential(nn.Unflatten(1, (1, 8)), nn.Conv3d(1, 1, 1, bias=False), nn.Flatten(1, 2)),
+            {"1.1.weight": "conv3d"},
+        ),
+        (
+            nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 8, 1, bias=False), nn.Unflatten(2, (4, 4))),
+            {"1.1.weight": "conv1d"},
+        ),
         (Block(lambda m, x: x * m.scale, scale=nn.Parameter(torch.ones(8, 1, 1))), {"1.scale": LAYER_SCALE}),
         (
             Block(lambda m, x: x, unused=nn.Linear(2, 2, bias=False)),
@@ -300,11 +333,9 @@ def test_outputs_without_classifier() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_parameters_without_node_are_reported(layer: nn.Module, left: dict[str, str] | None) -> None:
+def test_parameters_without_node_are_reported(layer: nn.Module, left: dict[str, str]) -> None:
     result = trace(nn.Sequential(nn.Conv2d(3, 8, 1), layer, *head(8)), (3, 4, 4))
-    assert labels(result.graph) == ["input", "0.weight", "0.bias", "glob_avg", "4.weight", "4.bias"]
-    if left is None:
-        left = {f"1.parametrizations.weight.original{i}": "conv2d" for i in range(2)}
+    assert labels(result) == ["input", "0.weight", "0.bias", "glob_avg", "4.weight", "4.bias"]
     assert result.left.keys() == left.keys()
     for name, reason in left.items():
         assert reason in result.left[name]
@@ -330,27 +361,12 @@ def test_tracing_does_not_need_gradients_or_composite_operations(monkeypatch: py
     """The same graphs from the lower-level operations PyTorch shows outside inference mode."""
     names = ("resnet18", "vit_b_32", "efficientnet_b0", "swin_t")
     modules = [on_meta(name) for name in names]
-    expected = [trace(module, (3, 224, 224)).graph for module in modules]
+    expected = [trace(module, (3, 224, 224)) for module in modules]
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)
     for module, graph in zip(modules, expected, strict=True):
-        lowered = trace(module, (3, 224, 224)).graph
+        lowered = trace(module, (3, 224, 224))
         assert labels(lowered) == labels(graph)
         assert np.array_equal(lowered.edge_index, graph.edge_index)
-
-
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.conv(x))
-
-
-def shared_weights() -> nn.Module:
-    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
-    module[1].weight = module[0].weight
-    return module
 
 
 @pytest.mark.parametrize(
@@ -366,8 +382,6 @@ def shared_weights() -> nn.Module:
         (nn.LSTM(3, 8), (3, 32, 32), "LSTM could not be traced on images"),
         (nn.Conv2d(3, 8, 1, dtype=torch.complex64), (3, 32, 32), "'weight' is torch.complex64"),
         (nn.LazyConv2d(8, 1), (3, 32, 32), "'weight' is not initialised"),
-        (Recurrent(), (3, 32, 32), r"'conv\.weight' is shared"),
-        (shared_weights(), (3, 32, 32), r"'0\.weight' is shared"),
         (
             Block(lambda m, x: m.a(x) if x.sum() > 0 else x, a=nn.Conv2d(3, 8, 1)),
             (3, 8, 8),
@@ -411,8 +425,8 @@ def test_every_classification_model_of_torchvision() -> None:
         if name in ("googlenet", "inception_v3"):  # auxiliary classifiers do not run in evaluation mode
             reasons.remove("does not contribute to the output")
         assert bool(reasons) == (name in INCOMPLETE), (name, reasons)
-        targets, sources = set(result.graph.edge_index[1]), set(result.graph.edge_index[0])
-        without_input = {labels(result.graph)[v] for v in set(range(result.graph.num_nodes)) - targets}
+        targets, sources = set(result.edge_index[1]), set(result.edge_index[0])
+        without_input = {labels(result)[v] for v in set(range(len(result.op))) - targets}
         assert without_input <= {"input", "encoder.pos_embedding"}
-        assert sources == set(range(result.graph.num_nodes - 1))
+        assert sources == set(range(len(result.op) - 1))
     assert len(set(names) - INCOMPLETE) >= 70

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepnets_bench.recorder import CLASS_TOKEN, LAYER_SCALE
+from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
 from deepnets_bench.trace import trace
 
 timm = pytest.importorskip("timm", reason="timm is not installed (pip install timm)")
@@ -33,6 +33,6 @@ def test_every_parameter_has_a_node(name: str, nodes: int | None) -> None:
         module = timm.create_model(name, pretrained=False)
     result = trace(module, (3, 224, 224))
     assert set(result.left.values()) <= {LAYER_SCALE, CLASS_TOKEN}
-    assert nodes in (None, result.graph.num_nodes)
-    last = [result.graph.param_name[node] for node in (result.graph.class_weight, result.graph.class_bias)]
+    assert nodes in (None, len(result.op))
+    last = [result.param_name[node] for node in (result.class_weight, result.class_bias)]
     assert last == [f"{module.default_cfg['classifier']}.{leaf}" for leaf in ("weight", "bias")]

@@ -57,13 +57,12 @@ class GatedGNN(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.gru.weight_ih.dtype)
             if x.device.type == "cpu":
-                return self._compiled(x, self._schedule(Schedule, batch, x.dtype))
+                return self._compiled(x, Schedule, batch)
             if x.device.type == "cuda" and find_spec("triton"):
                 from deepnets_bench.ghn import gated_triton
 
                 if x.shape[1] in gated_triton.DIMS:
-                    kind = gated_triton.TritonSchedule
-                    return self._compiled(x, self._schedule(kind, batch, x.dtype, graph=batch.batch))
+                    return self._compiled(x, gated_triton.TritonSchedule, batch, graph=batch.batch)
             return self.by_level(x, batch)
 
     def by_level(self, x: Tensor, batch: GraphBatch) -> Tensor:
@@ -73,17 +72,21 @@ class GatedGNN(nn.Module):
             x = sweep(x, self.gru, self._messages(), schedule, reverse)
         return x
 
-    def _compiled(self, x: Tensor, schedule: Schedule | TritonSchedule) -> Tensor:
-        w1, b1, w2, b2 = (
+    def _compiled(
+        self, x: Tensor, kind: type[Schedule] | type[TritonSchedule], batch: GraphBatch, **more: Any
+    ) -> Tensor:
+        dtype = torch.promote_types(x.dtype, torch.float32)  # the kernels know no half precision
+        schedule = self._schedule(kind, batch, dtype, **more)
+        gru = [self.gru.weight_ih, self.gru.bias_ih, self.gru.weight_hh, self.gru.bias_hh]
+        messages = [
             torch.stack([getattr(mlp.fc[layer], kind) for mlp in self._messages()])
             for layer, kind in ((0, "weight"), (0, "bias"), (2, "weight"), (2, "bias"))
-        )
-        gru = self.gru
+        ]
+        weights = [weight.to(dtype) for weight in (*gru, *messages)]
+        states = x.to(dtype)
         for reverse in (False, True):
-            x = Sweep.apply(
-                x, gru.weight_ih, gru.bias_ih, gru.weight_hh, gru.bias_hh, w1, b1, w2, b2, schedule, reverse
-            )
-        return x
+            states = Sweep.apply(states, *weights, schedule, reverse)
+        return states.to(x.dtype)
 
     def _messages(self) -> list[NodeMLP]:
         return [self.mlp] if self.mlp_ve is None else [self.mlp, self.mlp_ve]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deepnets_bench.ghn.modules import Prediction
     from deepnets_bench.graph import ComputationGraph
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 VIRTUAL_EDGE_CUTOFF = 50
 
 
@@ -103,6 +104,24 @@ class GHN(nn.Module):
             states = self.ln(states)
         return states
 
+    @overload
+    def __call__(self, batch: GraphBatch) -> list[dict[str, Tensor]]: ...
+
+    @overload
+    def __call__(self, batch: ModuleT) -> ModuleT: ...
+
+    def __call__(self, batch: Any) -> Any:
+        """`forward`, or the published call `module = ghn(module)`.
+
+        The latter initialises the module in place and returns it, and warns of parameters that were left.
+        """
+        if not isinstance(batch, nn.Module):
+            return super().__call__(batch)
+        from deepnets_bench.trace import warn_of_left
+
+        warn_of_left(self.initialize(batch).left)
+        return batch
+
     def forward(self, batch: GraphBatch) -> list[dict[str, Tensor]]:
         """Predict the live parameters of every graph: name → tensor, in node order.
 
@@ -156,18 +175,33 @@ class GHN(nn.Module):
             if names[slot] in params:
                 params[names[slot]].copy_(tensor)
 
-    def initialize(self, module: nn.Module, input_shape: tuple[int, int, int] = (3, 32, 32)) -> Prediction:
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Images on which modules are traced: 32×32 pixels, 224×224 for ImageNet's 1000 classes."""
+        size = 224 if self.config.num_classes == 1000 else 32
+        return 3, size, size
+
+    def initialize(
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, ...] | None = None,
+        classifier: Literal["predict", "skip"] = "predict",
+    ) -> Prediction:
         """Fill the parameters of any network in place; returns which were predicted and why others not.
 
-        Parameters keep their dtype, device and `requires_grad`; frozen ones are filled too. Batch norms keep
-        their running statistics, which belong to the old parameters: evaluate with batch statistics or
-        re-estimate them. Raises `BadInput` for a module that cannot be traced on images of `input_shape`
-        (channels, height, width), uses a parameter twice, has no storage (device meta) or another number of
-        classes; the module is then as before.
+        `input_shape` (channels, height, width) is the hypernetwork's own unless given. With
+        `classifier="skip"` the classifier keeps its values, whatever its number of classes; bodies and dense
+        prediction have none, and are predicted as they are. Parameters keep their dtype, device and
+        `requires_grad`; frozen ones are filled too. Weights that parametrizations compute (weight norm) are
+        set through these, where they can be inverted.
+
+        Batch norms keep their running statistics, which belong to the old parameters:
+        `deepnets_bench.recalibrate` before `module.eval()`. Raises `BadInput` for a module that cannot be
+        traced, has no storage (device meta) or another number of classes; it is then as before.
         """
         from deepnets_bench.ghn.modules import initialize
 
-        return initialize(self, module, input_shape)
+        return initialize(self, module, input_shape, classifier)
 
     def _plan_and_states(self, batch: GraphBatch) -> tuple[assign.Plan, Tensor]:
         config = self.config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from deepnets_bench.recorder import CLASS_TOKEN, LAYER_SCALE
+from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
 from deepnets_bench.trace import trace
 from tests.test_trace import on_meta, torchvision
 
@@ -48,7 +48,7 @@ def row(name: str) -> tuple[str, bool]:
         f"{count} × {reason.removesuffix(NO_NODE_TYPE)}" for reason, count in reasons.most_common()
     )
     return (
-        f"| {name} | {traced.graph.num_nodes} | {total / 1e6:.1f} | {share} | "
+        f"| {name} | {len(traced.op)} | {total / 1e6:.1f} | {share} | "
         f"{len(values) - len(traced.left)}/{len(values)} | {'no' if open_reasons else 'yes'} | {text} |"
     ), not open_reasons
 
