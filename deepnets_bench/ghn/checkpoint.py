@@ -25,6 +25,8 @@ FORMAT = "deepnets-bench GHN 1"
 # Published GHN-3 files keep the embeddings of the first layer's input at the top level.
 _INPUT_EMBEDDINGS = ("centrality_embed_in", "centrality_embed_out", "input_dist_embed")
 
+_PUBLISHED_KEYS = ("num_classes", "max_shape", "hypernet", "decoder", "weight_norm", "ve", "layernorm", "hid")
+
 
 def save(ghn: GHN, path: str | os.PathLike[str]) -> None:
     """Write all weights and the configuration; the file appears whole or not at all.
@@ -154,10 +156,10 @@ def _published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _published_config(config: GHNConfig) -> dict[str, Any]:
-    settings = config.to_dict()
-    del settings["gnn"], settings["gnn_options"]
+    """The settings under the keys that the published code reads."""
+    settings = {key: value for key, value in config.to_dict().items() if key in _PUBLISHED_KEYS}
     if config.is_graphormer:
-        settings |= {"hypernet": "gatedgnn", "is_ghn2": False}
-    else:
-        del settings["layers"], settings["heads"]
+        # `pretrained` says that the embeddings of the first layer's input are at the top level.
+        settings |= {"hypernet": "gatedgnn", "is_ghn2": False, "pretrained": True}
+        settings |= {"layers": config.layers, "heads": config.heads}
     return settings
