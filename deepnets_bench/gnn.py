@@ -19,6 +19,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, one_line
@@ -34,6 +35,7 @@ EDGES = {
     "virtual": "all pairs within the cutoff, in both directions, with direction and 1/distance",
     "undeclared": "whatever its forward(x, batch) reads",
 }
+GNN_FORMS = "a GNN is a registered name, a file ./file.py:Class, or a class path package.module:Class"
 ENTRY_POINTS = "deepnets_bench.gnns"
 BASELINES = "deepnets_bench.baselines"
 # Constructor parameters of library models that mean the node width; filled in unless given as options.
@@ -106,7 +108,9 @@ class ClassPath:
 
     def load(self) -> Callable[..., Any]:
         """Import the class; raises `MissingExtra` or `BadInput`."""
-        found: Callable[..., Any] = getattr(_import(self.module, f"{self.module}:{self.name}"), self.name)
+        found: Callable[..., Any] = getattr(
+            import_module(self.module, f"{self.module}:{self.name}"), self.name
+        )
         return found
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -145,7 +149,7 @@ def resolve(name: str) -> GNNSpec:
         return _load_file(Path(path), attribute)
     prefixes = {known.partition(":")[0] for known in REGISTRY if ":" in known}
     if path and attribute and path not in prefixes:
-        module = _import(path, name)
+        module = import_module(path, name)
         return spec_of(name, _attribute(module, attribute, path))
     raise UnknownName("GNN", name, sorted({*REGISTRY, *plugins}))
 
@@ -193,7 +197,7 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.isidentifier():
-            raise BadInput(f"A GNN option is written name=value, not '{pair}'.")
+            raise BadInput(f"An option is written name=value, not '{pair}'.")
         try:
             options[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -292,10 +296,16 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def _load_plugin(plugin: EntryPoint) -> GNNSpec:
-    return spec_of(plugin.name, _attribute(_import(plugin.module, plugin.name), plugin.attr, plugin.module))
+    return spec_of(
+        plugin.name, _attribute(import_module(plugin.module, plugin.name), plugin.attr, plugin.module)
+    )
 
 
-def _load_file(path: Path, attribute: str) -> GNNSpec:
+def import_file(path: Path, forms: str = GNN_FORMS) -> ModuleType:
+    """Run a user's Python file as a module; its neighbours and those of the working directory are found.
+
+    Raises `BadInput`, which names the `forms` that are possible, where it cannot be imported.
+    """
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     # A module of its own name, so that two files called alike do not meet in sys.modules.
@@ -303,15 +313,36 @@ def _load_file(path: Path, attribute: str) -> GNNSpec:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise BadInput(f"{path} cannot be imported as Python.")
+    _search(path.resolve().parent, Path.cwd())
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise _import_problem(str(path), error) from error
+        raise _import_problem(str(path), error, forms) from error
+    return module
+
+
+def import_module(module: str, wanted: str, forms: str = GNN_FORMS) -> ModuleType:
+    """Import by name, the working directory last; raises as `import_file`."""
+    _search(Path.cwd())
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise _import_problem(wanted, error, forms) from error
+
+
+def _search(*folders: Path) -> None:
+    """Let imports look into `folders` too, after all else."""
+    importlib.invalidate_caches()
+    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
+
+
+def _load_file(path: Path, attribute: str) -> GNNSpec:
+    module = import_file(path)
     if not attribute:
-        own = [value for value in vars(module).values() if _is_gnn_class(value, name)]
+        own = [value for value in vars(module).values() if _is_gnn_class(value, module.__name__)]
         if len(own) != 1:
             raise BadInput(f"{path} holds {len(own)} GNN classes; name one as {path}:Class.")
         attribute = own[0].__name__
@@ -322,20 +353,10 @@ def _is_gnn_class(value: Any, module: str) -> bool:
     return isinstance(value, type) and value.__module__ == module and hasattr(value, "forward")
 
 
-def _import(module: str, wanted: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise _import_problem(wanted, error) from error
-
-
-def _import_problem(wanted: str, error: BaseException) -> BadInput:
+def _import_problem(wanted: str, error: BaseException, forms: str) -> BadInput:
     if isinstance(error, ModuleNotFoundError) and error.name == "dgl":
         return MissingExtra(wanted, "dgl")
-    return BadInput(
-        f"'{wanted}' cannot be imported ({one_line(error)}); a GNN is a registered name, "
-        "a file ./file.py:Class, or a class path package.module:Class."
-    )
+    return BadInput(f"'{wanted}' cannot be imported ({one_line(error)}); {forms}.")
 
 
 def _attribute(module: Any, attribute: str, where: str) -> Any:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
+
+    from deepnets_bench.ghn.modules import Prediction
+    from deepnets_bench.harness.folders import FolderImages
 
 TORCHVISION = "torchvision:"
 _REASON_EXAMPLES = 3
+_FORMS = (
+    "MODEL is torchvision:NAME, a file ./file.py:function, package.module:function, or an architecture: a "
+    "JSON file, SPLIT/INDEX, resnet50 or vit"
+)
+_CALIBRATION_IMAGES, _CALIBRATION_BATCH = 1024, 64
 
 
 def register(app: typer.Typer) -> None:
@@ -27,12 +35,25 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME; package.module:function that returns a torch.nn.Module; or an "
-            "architecture: a JSON file, SPLIT/INDEX, resnet50 or vit."
+            help="torchvision:NAME; ./file.py:function or package.module:function that returns a "
+            "torch.nn.Module; or an architecture: a JSON file, SPLIT/INDEX, resnet50 or vit."
         ),
     ],
     ghn: Annotated[Path, typer.Option(help="Checkpoint of a hypernetwork, ours or a published one.")],
     out: Annotated[Path, typer.Option(help="File to write: name.safetensors.")],
+    model_option: Annotated[
+        list[str] | None, typer.Option(help="name=value for the function or torchvision; repeatable.")
+    ] = None,
+    classifier: Annotated[
+        str, typer.Option(help="predict, or skip: predict all but the classifier, of any number of classes.")
+    ] = "predict",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of images (up to 1024 are read) on which to re-estimate the running statistics of "
+            "batch norms, written beside the parameters; needs torchvision."
+        ),
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Side of the images; 224 for torchvision, else 32.")
     ] = None,
@@ -41,104 +62,160 @@ def predict(
 ) -> None:
     """Predict the parameters of any network, for `module.load_state_dict(file, strict=False)`.
 
-    Torchvision models and architectures get as many classes as the hypernetwork predicts.
+    Torchvision models and architectures get as many classes as the hypernetwork predicts. Batch norms have
+    mean 0 and variance 1 until their statistics are re-estimated, and outputs in eval() are meaningless until
+    then: give --calibrate, or call deepnets_bench.recalibrate(module, loader).
     """
-    from rich.console import Console
+    import torch
 
     from deepnets_bench.errors import BadInput
     from deepnets_bench.ghn import modules
     from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.gnn import parse_options
 
     if out.suffix != ".safetensors":
         raise BadInput(f"{out} must end in .safetensors.")
     _check_free(out, force)
+    modules.check_classifier(classifier)
+    options = parse_options(model_option or ())
     hypernetwork = GHN.load(ghn)
     size = image_size or (224 if model.startswith(TORCHVISION) else 32)
-    module = build(model, hypernetwork.config.num_classes, size, width)
+    images = calibration_images(calibrate, size) if calibrate else None
+    device = torch.device("cpu" if images else "meta")
+    module = build(model, hypernetwork.config.num_classes, size, width, options, device)
     start = time.perf_counter()
-    params, report = modules.predict(hypernetwork, module, (3, size, size))
+    tensors, report = modules.predict(hypernetwork, module, (3, size, size), classifier)
     seconds = time.perf_counter() - start
-    _write(out, params, {"model": model, "ghn": ghn.name}, force)
-
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    values = sum(tensor.numel() for tensor in params.values())
-    console.print(
-        f"{model}: {report.num_nodes} nodes, {len(params)} parameters ({values:,} values) predicted in "
-        f"{seconds:.2f} s"
-    )
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in report.left.items():
-        by_reason.setdefault(reason, []).append(name)
-    for reason, names in by_reason.items():
-        more = ", ..." if len(names) > _REASON_EXAMPLES else ""
-        console.print(f"  left {len(names)}: {reason} ({', '.join(names[:_REASON_EXAMPLES])}{more})")
-    for note in report.notes:
-        console.print(f"  note: {note}")
-    console.print(f"Wrote {out}")
+    statistics = modules.recalibrated(module, tensors, images.batches(_CALIBRATION_BATCH)) if images else {}
+    _write(out, tensors | statistics, {"model": model, "ghn": ghn.name}, force)
+    values = sum(tensors[name].numel() for name in report.predicted)
+    count = f"{len(report.predicted)} parameters ({values:,} values)"
+    _print_report(f"{model}: {report.num_nodes} nodes, {count} predicted in {seconds:.2f} s", report)
+    if images:
+        norms = len({name.rpartition(".")[0] for name in statistics})
+        _print(f"  running statistics of {norms} norms re-estimated on {len(images)} images")
+    else:
+        for note in modules.statistics_note(module):
+            _print(f"  note: {note}")
+    _print(f"Wrote {out}")
 
 
-def build(model: str, num_classes: int, image_size: int, width: int) -> nn.Module:
-    """The module that MODEL names, without storage where it need not compute with its parameters."""
-    import torch
-
+def build(
+    model: str,
+    num_classes: int,
+    image_size: int,
+    width: int,
+    options: Mapping[str, Any],
+    device: torch.device,
+) -> nn.Module:
+    """The module that MODEL names, on the device meta where it need not compute with its parameters."""
     from deepnets_bench.commands.data import find_architecture
+    from deepnets_bench.errors import BadInput
 
     if model.startswith(TORCHVISION):
-        return _torchvision_model(model.removeprefix(TORCHVISION), num_classes)
-    if ":" in model and not Path(model).is_file():
-        return _call(model)
+        return _torchvision_model(model.removeprefix(TORCHVISION), num_classes, options, device)
+    path, _, function = model.rpartition(":")
+    if model.endswith(".py"):
+        raise BadInput(f"Which function of {model}? Write {model}:function.")
+    if path and not Path(model).is_file():
+        return _call(path, function, options)
+    if options:
+        raise BadInput(f"{model} is an architecture, which takes no --model-option.")
     architecture = find_architecture(model)
-    with torch.device("meta"):
+    with device:
         return architecture.build(width=width, image_size=image_size, num_classes=num_classes)
 
 
-def _torchvision_model(name: str, num_classes: int) -> nn.Module:
-    import torch
-
-    from deepnets_bench.errors import MissingExtra, UnknownName
+def _torchvision_model(
+    name: str, num_classes: int, options: Mapping[str, Any], device: torch.device
+) -> nn.Module:
+    from deepnets_bench.errors import BadInput, MissingExtra, UnknownName, one_line
 
     try:
         from torchvision import models
     except ImportError as error:
         raise MissingExtra(TORCHVISION + name, "vision") from error
-    names = models.list_models(models)
+    dense = models.list_models(models.segmentation)
+    names = [*models.list_models(models), *dense]
     if name not in names:
         raise UnknownName("torchvision model", name, names)
+    arguments = {"weights": None, "num_classes": num_classes, **options}
+    if name in dense:
+        arguments.setdefault("weights_backbone", None)
     try:
-        with torch.device("meta"):
-            return models.get_model(name, weights=None, num_classes=num_classes)
-    except (NotImplementedError, RuntimeError):  # RegNet computes its widths with tensors
-        return models.get_model(name, weights=None, num_classes=num_classes)
+        try:
+            with device:
+                return models.get_model(name, **arguments)
+        except (NotImplementedError, RuntimeError):  # RegNet computes its widths with tensors
+            return models.get_model(name, **arguments)
+    except Exception as error:
+        raise BadInput(f"{TORCHVISION}{name} cannot be built: {one_line(error)}.") from error
 
 
-def _call(path: str) -> nn.Module:
-    """The module that the function (or class) `package.module:function` returns."""
+def _call(path: str, name: str, options: Mapping[str, Any]) -> nn.Module:
+    """The module that the function (or class) `name` of a file or package returns, or that it is."""
     from torch import nn
 
     from deepnets_bench.errors import BadInput, UnknownName, one_line
+    from deepnets_bench.gnn import import_file, import_module
 
-    package, _, name = path.partition(":")
-    sys.path.insert(0, os.getcwd())  # the user's own files, as with `python -m`
-    try:
-        source = importlib.import_module(package)
-    except Exception as error:
-        raise BadInput(
-            f"'{package}' cannot be imported ({one_line(error)}); MODEL is torchvision:NAME, "
-            "package.module:function or an architecture."
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
+    if path.endswith(".py"):
+        source = import_file(Path(path), _FORMS)
+    elif "/" in path or os.sep in path:
+        raise BadInput(f"'{path}' is no Python file; {_FORMS}.")
+    else:
+        source = import_module(path, path, _FORMS)
     function: Any = getattr(source, name, None)
     if not callable(function):
         choices = [key for key, value in vars(source).items() if callable(value) and not key.startswith("_")]
-        raise UnknownName("function", name, choices, f"in {package}")
+        raise UnknownName("function", name, choices, f"in {path}")
+    if isinstance(function, nn.Module):
+        return function
+    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
     try:
-        module = function()
+        module = function(**options)
     except Exception as error:
-        raise BadInput(f"{path}() failed: {one_line(error)}.") from error
+        raise BadInput(f"{path}:{name}({given}) failed: {one_line(error)}.") from error
     if not isinstance(module, nn.Module):
-        raise BadInput(f"{path}() returned {type(module).__name__}, not a torch.nn.Module.")
+        raise BadInput(f"{path}:{name}({given}) returned {type(module).__name__}, not a torch.nn.Module.")
     return module
+
+
+def calibration_images(folder: Path, size: int) -> FolderImages:
+    """Images of a folder and its subfolders, evenly drawn in the order of their paths, at most 1024."""
+    from deepnets_bench.errors import BadInput, MissingExtra
+
+    try:
+        from torchvision.datasets.folder import is_image_file
+
+        from deepnets_bench.harness.folders import FolderImages
+    except ImportError as error:
+        raise MissingExtra("--calibrate", "vision") from error
+    if not folder.is_dir():
+        raise BadInput(f"There is no folder {folder}.")
+    paths = sorted(str(path) for path in folder.rglob("*") if is_image_file(path.name) and path.is_file())
+    if not paths:
+        raise BadInput(f"{folder} holds no images.")
+    step = -(-len(paths) // _CALIBRATION_IMAGES)
+    return FolderImages([(path, 0) for path in paths[::step]], size)
+
+
+def _print_report(headline: str, report: Prediction) -> None:
+    _print(headline)
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in report.left.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        more = ", ..." if len(names) > _REASON_EXAMPLES else ""
+        _print(f"  left {len(names)}: {reason} ({', '.join(names[:_REASON_EXAMPLES])}{more})")
+    for note in report.notes:
+        _print(f"  note: {note}")
+
+
+def _print(line: str) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True, markup=False).print(line)
 
 
 def _check_free(out: Path, force: bool) -> None:
