@@ -36,6 +36,8 @@ def reason_left(parameter: Parameter, tensor: Tensor, call: Call) -> str:
         return _SCORES
     if any(value.scores for value in map(value_of, call.tensors) if isinstance(value, Features)):
         return _SCORES
+    if op == "scaled_dot_product_attention":
+        return "attended to without being computed from the image, which no node of DeepNets-1M describes"
     if op in _JOINS:
         return CLASS_TOKEN
     if op in (*LAYERS, *MATMUL) and (argument in ("weight", "other", "mat2") or op == "einsum"):

@@ -53,9 +53,7 @@ def recalibrate(module: ModuleT, batches: Iterable[Any]) -> ModuleT:
         if not number:
             raise BadInput("There are no batches to re-estimate running statistics on.")
         if not all(s.isfinite().all() for sums in total.values() for s in sums):
-            raise BadInput(
-                "Running statistics of these images are not finite: the outputs of layers overflow."
-            )
+            raise BadInput("Running statistics are not finite: outputs of layers overflow on these images.")
         after = {key: [s / seen[key] for s in sums] for key, sums in total.items()}
     except BaseException:
         _write(norms, before)

@@ -133,15 +133,14 @@ class Recorder(TorchDispatchMode):
             set_value(whole, value if isinstance(value, Features) else Parameter(value.names, ops=("copy",)))
         elif isinstance(before, Features) and isinstance(value, Features):
             set_value(whole, self._join("concat", [before, value]))
+        elif isinstance(before, Parameter) and isinstance(value, Parameter):
+            if not value.names <= before.names:  # else a part of a bias is set to zero, say
+                set_value(whole, _computed([before, value], "copy"))
         else:
-            parameters = [part for part in (before, value) if isinstance(part, Parameter)]
-            features = [part for part in (before, value) if isinstance(part, Features)]
-            if not features:
-                set_value(whole, _computed(parameters, "copy"))
-                return
-            for name in parameters[0].names - self._used:
+            features, tokens = (value, before) if isinstance(value, Features) else (before, value)
+            set_value(whole, features)
+            for name in tokens.names - self._used:  # type: ignore[union-attr]
                 self.left.setdefault(name, CLASS_TOKEN)
-            set_value(whole, features[0])
 
     def _explain(self, call: Call) -> None:
         """Say why parameters that enter an operation beside features are no nodes."""

@@ -35,6 +35,12 @@ class Reparametrised:
         return weight
 
     @torch.no_grad()
+    def refresh(self) -> None:
+        """Compute the weight anew where a module keeps it, which PyTorch's older functions do in each pass."""
+        if not isinstance(self.computes, nn.Module):
+            self.computes(self.owner, ())
+
+    @torch.no_grad()
     def invert(self, weight: Tensor) -> dict[str, Tensor]:
         """Parameters and buffers (name → new tensor) from which the module computes `weight`.
 

@@ -184,6 +184,7 @@ def written_out(m: Any, x: Tensor) -> Tensor:
     ("layer", "shape", "reason"),
     [
         (masked, (16, 16), "enters the scores of attention"),
+        (lambda m, x: F.scaled_dot_product_attention(m.table, x, x), (4, 8), "attended to without"),
         (written_out, (1, 2, 16, 16), "enters the scores of attention"),
         (written_out, (1,), "enters the scores of attention"),
         (lambda m, x: x + m.table, (16, 8), "added to features, but not as"),

@@ -55,6 +55,8 @@ def initialize(
     with torch.no_grad():
         for name, tensor in inverses.items():
             state[name].copy_(tensor)
+    for weight in plan.computed.values():
+        weight.refresh()
     return plan.report(ghn, module)
 
 

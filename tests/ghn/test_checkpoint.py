@@ -69,8 +69,15 @@ def test_configuration_is_inferred_from_bare_tensors(name: str, tmp_path: Path) 
 
 def test_graphormer_is_exported_with_its_published_names(tmp_path: Path) -> None:
     small("ghn3").save(tmp_path / "a.pt")
-    state = torch.load(tmp_path / "a.pt", weights_only=True)["state_dict"]
-    assert {"centrality_embed_in.weight", "input_dist_embed.weight", "gnn.0.ln1.weight"} <= set(state)
+    file = torch.load(tmp_path / "a.pt", weights_only=True)
+    embeddings = {"centrality_embed_in.weight", "input_dist_embed.weight", "gnn.0.ln1.weight"}
+    assert embeddings <= set(file["state_dict"])
+    # The keys that the published constructor takes; `pretrained` is where it looks for the embeddings.
+    common = {"num_classes": 10, "max_shape": [8, 8, 3, 3], "hypernet": "gatedgnn", "decoder": "conv"}
+    common |= {"weight_norm": True, "ve": True, "layernorm": True, "hid": 8}
+    assert file["config"] == common | {"layers": 2, "heads": 4, "is_ghn2": False, "pretrained": True}
+    small("ghn2").save(tmp_path / "b.pt")
+    assert torch.load(tmp_path / "b.pt", weights_only=True)["config"] == common
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn import modules
@@ -176,3 +180,215 @@ def test_modules_on_the_meta_device_are_predicted_into_new_tensors(ghn: GHN) -> 
     assert list(params) == report.predicted
     module.to_empty(device="cpu").load_state_dict(params, strict=False)
     assert all(p.isfinite().all() for p in module.parameters())
+
+
+def dense(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), *layers)
+
+
+@pytest.mark.parametrize("classifier", ["predict", "skip"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        dense(nn.Conv2d(8, 16, 3)),
+        dense(nn.Conv2d(8, 3, 3, padding=1)),
+        dense(nn.Conv2d(8, 10, 1)),
+        dense(nn.MaxPool2d(2), nn.Conv2d(8, 4, 3), nn.Upsample(scale_factor=2)),
+        dense(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 48), nn.Unflatten(1, (3, 4, 4))),
+    ],
+    ids=["body", "autoencoder", "segmentation", "upsampled", "decoder"],
+)
+def test_networks_without_classifier_are_predicted_whole(
+    ghn: GHN, module: nn.Module, classifier: str
+) -> None:
+    before = dict(module.named_parameters())
+    module = copy.deepcopy(module)
+    report = ghn.initialize(module, classifier=classifier)
+    assert report.left == {}
+    assert report.predicted == list(before)
+    assert not any(torch.equal(parameter, before[name]) for name, parameter in module.named_parameters())
+
+
+@pytest.mark.parametrize("classes", [10, 37])
+def test_skipped_classifiers_keep_their_values(ghn: GHN, classes: int) -> None:
+    torch.manual_seed(0)
+    module = dense(*head(8, classes))
+    before = module[4].weight.detach().clone(), module[4].bias.detach().clone()
+    params, expected = modules.predict(ghn, module, None, "skip")
+    report = ghn.initialize(module, classifier="skip")
+    assert report == expected
+    assert list(params) == report.predicted == ["0.weight", "0.bias"]
+    assert report.left == dict.fromkeys(("4.weight", "4.bias"), "classifier, skipped as asked")
+    assert torch.equal(module[4].weight, before[0])
+    assert torch.equal(module[4].bias, before[1])
+    if classes == 10:
+        whole = dense(*head(8))
+        ghn.initialize(whole)
+        assert torch.equal(module[0].weight, whole[0].weight)
+
+
+def test_another_number_of_classes_says_what_to_do(ghn: GHN) -> None:
+    with pytest.raises(BadInput, match=r"classifier='skip' \(--classifier skip\) predicts everything but"):
+        ghn.initialize(dense(*head(8, 37)))
+    with pytest.raises(BadInput, match="Unknown classifier 'none'"):
+        ghn.initialize(dense(*head(8, 37)), classifier="none")
+
+
+def test_convolution_in_the_place_of_a_classifier(ghn: GHN) -> None:
+    """SqueezeNet: of another number of classes, it is a convolution as any other."""
+
+    def squeezenet(classes: int) -> nn.Module:
+        return dense(nn.Conv2d(8, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    assert ghn.initialize(squeezenet(10)).notes == []
+    report = ghn.initialize(squeezenet(7))
+    assert report.left == {}
+    assert report.notes[0].startswith("2.weight has 7 outputs, not the 10 of")
+    report = ghn.initialize(squeezenet(7), classifier="skip")
+    assert report.left.keys() == {"2.weight", "2.bias"}
+
+
+def reparametrised(function: Any) -> nn.Module:
+    torch.manual_seed(1)
+    return dense(function(nn.Conv2d(8, 8, 3)), *head(8))
+
+
+def linear(function: Any) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 8), function(nn.Linear(8, 8)), nn.Linear(8, 10))
+
+
+class Symmetric(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.triu() + x.triu(1).mT
+
+
+class Invertible(Symmetric):
+    def right_inverse(self, x: Tensor) -> Tensor:
+        return x.triu()
+
+
+def symmetric(part: nn.Module) -> Any:
+    return lambda layer: parametrize.register_parametrization(layer, "weight", part)
+
+
+@pytest.mark.parametrize("function", [parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weight_norm_computes_the_predicted_weight(ghn: GHN, function: Any) -> None:
+    plain, module = reparametrised(lambda conv: conv), reparametrised(function)
+    ghn.initialize(plain)
+    report = ghn.initialize(module)
+    assert report.left == {}
+    assert set(report.predicted) == {name for name, _ in module.named_parameters()}
+    torch.testing.assert_close(module[2].weight.detach(), plain[2].weight.detach())
+    images = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(module(images), plain(images))
+
+
+@pytest.mark.parametrize("function", [parametrizations.spectral_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_spectral_norm_follows_the_predicted_weight(ghn: GHN, function: Any) -> None:
+    plain, module = reparametrised(lambda conv: conv), reparametrised(function)
+    ghn.initialize(plain)
+    ghn.initialize(module)
+    module.eval()
+    module(torch.randn(2, 3, 8, 8))
+    weight = plain[2].weight.detach()
+    expected = weight / torch.linalg.matrix_norm(weight.flatten(1), ord=2)
+    torch.testing.assert_close(module[2].weight.detach(), expected, rtol=0.02, atol=1e-3)
+
+
+def test_orthogonal_weights_stay_orthogonal(ghn: GHN) -> None:
+    module = linear(parametrizations.orthogonal)
+    assert ghn.initialize(module).left == {}
+    weight = module[2].weight.detach()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(8), atol=1e-5, rtol=0)
+
+
+def test_what_cannot_be_assigned_is_left(ghn: GHN) -> None:
+    name = "2.parametrizations.weight.original"
+    for function, reason in (
+        (symmetric(Symmetric()), "parametrization Symmetric has no right_inverse"),
+        (
+            lambda layer: parametrizations.orthogonal(layer, "weight", "cayley", use_trivialization=False),
+            "parametrization _Orthogonal cannot be inverted",
+        ),
+    ):
+        module = linear(function)
+        before = module[2].weight.detach().clone()
+        report = ghn.initialize(module)
+        assert list(report.left) == [name]
+        assert reason in report.left[name]
+        assert name not in report.predicted
+        assert torch.equal(module[2].weight, before)
+        params, expected = modules.predict(ghn, linear(function), None)
+        assert expected == report
+        assert list(params) == report.predicted
+    module, plain = linear(symmetric(Invertible())), linear(lambda layer: layer)
+    assert ghn.initialize(module).left == {}
+    ghn.initialize(plain)
+    assert torch.equal(module[2].weight.triu(), plain[2].weight.triu())
+
+
+@pytest.mark.parametrize(
+    "function", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.spectral_norm]
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_predicted_state_of_parametrizations_loads(ghn: GHN, function: Any) -> None:
+    module, other = reparametrised(function).eval(), reparametrised(function).eval()
+    ghn.initialize(module)
+    params, _ = modules.predict(ghn, other, None)
+    assert not other.load_state_dict(params, strict=False).unexpected_keys
+    images = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(other(images), module(images), rtol=0.02, atol=1e-3)
+
+
+def test_parametrised_modules_on_the_meta_device(ghn: GHN) -> None:
+    with torch.device("meta"):
+        normed, spectral = (
+            reparametrised(function)
+            for function in (parametrizations.weight_norm, parametrizations.spectral_norm)
+        )
+    params, report = modules.predict(ghn, normed, None)
+    assert report.left == {}
+    assert params["2.parametrizations.weight.original1"].isfinite().all()
+    _, report = modules.predict(ghn, spectral, None)
+    assert "buffers on the meta device" in report.left["2.parametrizations.weight.original"]
+    with pytest.raises(BadInput, match=r"'0\.weight' is on the meta device"):
+        ghn.initialize(normed)
+
+
+def test_shared_weights_are_predicted_once(ghn: GHN) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), *head(3))
+    module[1].weight = module[0].weight
+    report = ghn.initialize(module)
+    assert report.left == {}
+    assert report.predicted == ["0.weight", "0.bias", "1.bias", "4.weight", "4.bias"]
+    assert module[1].weight is module[0].weight
+
+
+def test_the_published_call(ghn: GHN) -> None:
+    reference, module = network(), network()
+    ghn.initialize(reference)
+    assert ghn(module) is module
+    torch.testing.assert_close(module[0].weight, reference[0].weight)
+    with pytest.warns(UserWarning, match="2 parameters are no part of the graph"):
+        ghn(dense(nn.GroupNorm(2, 8), *head(8)))
+    imagenet = GHN.from_config({"hid": 8, "max_shape": (8, 8, 3, 3), "num_classes": 1000})
+    assert imagenet.input_shape == (3, 224, 224)
+    assert ghn.input_shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["ghn1", "ghn2", "mlp", "ghn3-t"])
+def test_hypernetworks_of_another_precision(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    ghn, module = GHN.from_config(name), network()
+    expected, _ = modules.predict(ghn, module, None)
+    params, _ = modules.predict(ghn.to(dtype), module, None)
+    scale = max(value.abs().max() for value in expected.values())
+    for key, value in params.items():
+        assert value.dtype == dtype
+        assert (value.float() - expected[key]).abs().max() < 0.1 * scale
+    ghn.initialize(module)
+    assert module[0].weight.dtype == torch.float32
