@@ -36,7 +36,7 @@ class Reparametrised:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Compute the weight anew where a module keeps it, which PyTorch's older functions do in each pass."""
+        """Compute the weight anew where the module keeps it between passes (PyTorch's older functions)."""
         if not isinstance(self.computes, nn.Module):
             self.computes(self.owner, ())
 

@@ -93,7 +93,7 @@ def predict(
     _print_report(f"{model}: {report.num_nodes} nodes, {count} predicted in {seconds:.2f} s", report)
     if images:
         norms = len({name.rpartition(".")[0] for name in statistics})
-        _print(f"  running statistics of {norms} norms re-estimated on {len(images)} images")
+        _print(f"  running statistics of {norms} norm(s) re-estimated on {len(images)} images")
     else:
         for note in modules.statistics_note(module):
             _print(f"  note: {note}")
