@@ -14,7 +14,7 @@ from tests.test_trace import on_meta, torchvision
 
 KEEPS_INITIAL = {LAYER_SCALE, CLASS_TOKEN}  # as in the published code of GHN-3
 AUXILIARY = ("googlenet", "inception_v3")  # their auxiliary classifiers do not run in evaluation mode
-NO_NODE_TYPE = ", which is no node type of DeepNets-1M"  # said once, above the table
+NO_NODE = ", which no"  # ... node of DeepNets-1M describes: said once, above the table
 
 HEADER = """\
 # Torchvision models
@@ -24,8 +24,8 @@ Every classification model of torchvision {version}, traced by `deepnets_bench.t
 
 Predicted: share of the values of all parameters, and of the parameters. A model is complete when nothing is
 left but layer scales and class tokens, which keep their initial value as in the published code of GHN-3, and
-auxiliary classifiers that do not run in evaluation mode. What is left of the others enters an operation
-that is no node type of DeepNets-1M: relative position tables and temperatures of attention.
+auxiliary classifiers that do not run in evaluation mode. What is left of the others enters the scores of
+attention, which no node of DeepNets-1M describes.
 {complete} of {models} models are complete.
 
 | model | nodes | million values | predicted | parameters | complete | left, and why |
@@ -44,9 +44,7 @@ def row(name: str) -> tuple[str, bool]:
     if name in AUXILIARY:
         open_reasons.discard("does not contribute to the output")
     share = f"{1 - left / total:.4%}" if left else "100%"
-    text = "; ".join(
-        f"{count} × {reason.removesuffix(NO_NODE_TYPE)}" for reason, count in reasons.most_common()
-    )
+    text = "; ".join(f"{count} × {reason.partition(NO_NODE)[0]}" for reason, count in reasons.most_common())
     return (
         f"| {name} | {len(traced.op)} | {total / 1e6:.1f} | {share} | "
         f"{len(values) - len(traced.left)}/{len(values)} | {'no' if open_reasons else 'yes'} | {text} |"
