@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn import assign
 from deepnets_bench.ghn.config import GHNConfig, preset
 from deepnets_bench.ghn.decoders import TwoLayer, build_decoder
@@ -114,9 +115,15 @@ class GHN(nn.Module):
         """`forward`, or the published call `module = ghn(module)`.
 
         The latter initialises the module in place and returns it, and warns of parameters that were left.
+        Raises `BadInput` for anything but a batch of graphs or a module.
         """
-        if not isinstance(batch, nn.Module):
+        if hasattr(batch, "graphs"):
             return super().__call__(batch)
+        if not isinstance(batch, nn.Module):
+            raise BadInput(
+                "A hypernetwork is called with a GraphBatch or one torch.nn.Module, not with "
+                f"{type(batch).__name__}; ghn.predict(architecture) takes an Architecture."
+            )
         from deepnets_bench.trace import warn_of_left
 
         warn_of_left(self.initialize(batch).left)

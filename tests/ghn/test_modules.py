@@ -374,6 +374,8 @@ def test_the_published_call(ghn: GHN) -> None:
     torch.testing.assert_close(module[0].weight, reference[0].weight)
     with pytest.warns(UserWarning, match="2 parameters are no part of the graph"):
         ghn(dense(nn.GroupNorm(2, 8), *head(8)))
+    with pytest.raises(BadInput, match=r"with a GraphBatch or one torch\.nn\.Module, not with list"):
+        ghn([module])  # type: ignore[call-overload]
     imagenet = GHN.from_config({"hid": 8, "max_shape": (8, 8, 3, 3), "num_classes": 1000})
     assert imagenet.input_shape == (3, 224, 224)
     assert ghn.input_shape == (3, 32, 32)
