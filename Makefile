@@ -2,20 +2,27 @@
 # DGL is installed where it has wheels (Python up to 3.11): see [project.optional-dependencies].
 
 PYTHON ?= python3
+# Versions to install: those that results are made with. Another file chooses other builds, none (CONSTRAINTS=) the
+# newest releases that pyproject.toml allows; a choice holds until the next one.
+CONSTRAINTS := constraints.txt
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint bench stress wheel clean
+.PHONY: setup constraints demo test lint bench stress wheel clean FORCE
 
 setup: .venv/.done
 
-.venv/.done: pyproject.toml
+.venv/.done: pyproject.toml $(CONSTRAINTS) $(if $(findstring command line,$(origin CONSTRAINTS)),FORCE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=23"
-	$(BIN)/python -m pip install --quiet -e ".[dev,dgl]"
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint "$(CONSTRAINTS)") -e ".[dev,dgl]"
 	@echo "Compiling the kernels once (about half a minute) ..."
 	$(BIN)/deepnets-bench generate --split val --num 1 --out .venv/warm-up > .venv/warm-up.log 2>&1
 	touch $@
+
+constraints: setup
+	$(BIN)/python .ci/constraints.py > $@.new
+	mv $@.new $@.txt
 
 demo: setup
 	$(BIN)/deepnets-bench run --gnn mlp,gat --data demo/data --out demo/results
