@@ -6,6 +6,8 @@ import numpy as np
 
 from deepnets_bench.kernel import kernel
 
+LONGEST_DISTANCE = 65_533  # distances are counted in 16 bits, up to two more than the cutoff
+
 
 @kernel()
 def node_levels(edge_index, num_nodes):  # type: ignore[no-untyped-def]
@@ -21,10 +23,11 @@ def node_levels(edge_index, num_nodes):  # type: ignore[no-untyped-def]
 def shortest_paths(edge_index, num_nodes, cutoff):  # type: ignore[no-untyped-def]
     """Directed distances 1..cutoff as (edge_index int64 [2, P], distance int64 [P]), by (target, source).
 
-    Edges must be sorted by target with source < target. The distances to a node are one more than the
-    smallest of those to its predecessors, so one pass in topological order is enough.
+    The cutoff is at most `LONGEST_DISTANCE`, and edges must be sorted by target with source < target. The
+    distances to a node are one more than the smallest of those to its predecessors, so one pass in
+    topological order is enough.
     """
-    far = np.uint16(65535 // 2)
+    far = np.uint16(cutoff + 1)  # any longer distance, or no path
     to = np.full((num_nodes, num_nodes), far, np.uint16)
     e = 0
     n_edges = edge_index.shape[1]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepnets_bench import ir
-from deepnets_bench.algorithms import node_levels, shortest_paths
+from deepnets_bench.algorithms import LONGEST_DISTANCE, node_levels, shortest_paths
+from deepnets_bench.errors import BadInput, MissingExtra
 from deepnets_bench.folding import assemble, node_shapes
 from deepnets_bench.primitives import BIAS, PRIMITIVES
 from deepnets_bench.program import Program, weight_shape
@@ -82,9 +83,17 @@ class ComputationGraph:
     def shortest_paths(self, cutoff: int = 50) -> tuple[np.ndarray, np.ndarray]:
         """Directed distances from 1 to `cutoff`: (edge_index int64 [2, P], distance int64 [P]).
 
-        Pairs are sorted by (target, source); the edges of the graph are among them at distance 1.
+        Pairs are sorted by (target, source); the edges of the graph are among them at distance 1. A cutoff
+        beyond the number of nodes stands for all pairs with a directed path.
+
+        Raises `BadInput` unless the cutoff is a whole number of at least 1.
         """
-        return shortest_paths(self.edge_index, self.num_nodes, cutoff)
+        if not isinstance(cutoff, int | np.integer) or cutoff < 1:
+            raise BadInput(f"The cutoff of shortest paths is a whole number of at least 1, not {cutoff!r}.")
+        reach = min(int(cutoff), self.num_nodes)
+        if reach > LONGEST_DISTANCE:
+            raise BadInput(f"The cutoff of shortest paths is {LONGEST_DISTANCE:,} at most, not {cutoff:,}.")
+        return shortest_paths(self.edge_index, self.num_nodes, reach)
 
     def to_networkx(self) -> networkx.DiGraph:
         """A `networkx.DiGraph` with node attributes op (name), cell, param_name and param_shape."""
@@ -118,8 +127,6 @@ class ComputationGraph:
     def to_dgl(self) -> Any:
         """A `dgl.DGLGraph` with node data op, cell and shape; needs the extra `dgl`."""
         import torch
-
-        from deepnets_bench.errors import MissingExtra
 
         try:
             import dgl

@@ -47,7 +47,7 @@ class GraphBatch(Data):
         """Join graphs; `virtual_edges` is the cutoff distance, None or 1 for real edges only."""
         if not graphs:
             raise BadInput("A batch needs at least one graph.")
-        if virtual_edges is not None and virtual_edges > 1:
+        if virtual_edges is not None and virtual_edges != 1:
             pairs = [graph.shortest_paths(virtual_edges) for graph in graphs]
         else:
             pairs = [(graph.edge_index, np.ones(graph.num_edges, np.int64)) for graph in graphs]

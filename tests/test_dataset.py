@@ -77,6 +77,12 @@ def test_virtual_edges_are_all_pairs_up_to_the_cutoff(root: Path, virtual_edges:
     assert list(zip(target, source, item.distance.tolist(), strict=True)) == expected
 
 
+@pytest.mark.parametrize("virtual_edges", [0, -1, 2.5])
+def test_virtual_edges_up_to_no_distance_are_refused(root: Path, virtual_edges: int) -> None:
+    with pytest.raises(BadInput, match="whole number of at least 1"):
+        DeepNets1M(root, "train", virtual_edges=virtual_edges)[0]
+
+
 def test_evaluation_splits_have_their_stored_width(root: Path) -> None:
     dataset = DeepNets1M(root, "wide")
     for i in range(5):

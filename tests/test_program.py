@@ -219,6 +219,35 @@ def test_distances_are_those_of_breadth_first_search(arch: Architecture) -> None
     assert (np.lexsort((edge_index[0], edge_index[1])) == np.arange(len(distance))).all()
 
 
+def graph_of_edges(num_nodes: int, edges: list[tuple[int, int]]) -> ComputationGraph:
+    """Nothing but nodes and edges, the latter sorted by (target, source)."""
+    zeros = np.zeros(num_nodes, np.int64)
+    nothing: list[None] = [None] * num_nodes
+    index = np.array(edges, np.int64).reshape(-1, 2).T
+    return ComputationGraph(zeros, zeros, nothing, nothing, zeros, index, 0, 0)
+
+
+@pytest.mark.parametrize("cutoff", [3, 4, 5, 32_766, 32_767, 65_533, 65_535, 2**40, np.int64(2**62), 10**30])
+def test_a_cutoff_beyond_all_paths_returns_the_reachable_pairs(cutoff: int) -> None:
+    # 0 → 1 → 3 → 4 and 0 → 3; no path leads to 2, nor from it.
+    edge_index, distance = graph_of_edges(5, [(0, 1), (0, 3), (1, 3), (3, 4)]).shortest_paths(cutoff)
+    assert edge_index.T.tolist() == [[0, 1], [0, 3], [1, 3], [0, 4], [1, 4], [3, 4]]
+    assert distance.tolist() == [1, 1, 1, 2, 2, 1]
+
+
+def test_the_longest_path_of_a_chain_is_found_up_to_the_cutoff() -> None:
+    chain = graph_of_edges(300, [(node, node + 1) for node in range(299)])
+    assert chain.shortest_paths(10**6)[1].max() == 299
+    assert chain.shortest_paths(298)[1].max() == 298
+    assert len(chain.shortest_paths(298)[1]) == 300 * 299 // 2 - 1
+
+
+@pytest.mark.parametrize("cutoff", [0, -1, -(10**30), 2.5, 50.0, float("nan"), float("inf"), "50", None])
+def test_a_cutoff_that_is_no_distance_is_one_sentence(cutoff: object) -> None:
+    with pytest.raises(BadInput, match="a whole number of at least 1, not"):
+        graph_of_edges(2, [(0, 1)]).shortest_paths(cutoff)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
