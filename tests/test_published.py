@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import sys
@@ -25,8 +24,8 @@ from deepnets_bench.published import ImportReport, import_published
 from deepnets_bench.published_graphs import ROW_ORDER, StoredNames, compare, param_name, primitive_name
 from deepnets_bench.shards import open_split
 from deepnets_bench.verification import verify
+from tests import golden
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "networks.json.gz"
 TYPES = dict(enumerate((*PRIMITIVES, "conv_1x1", "sep_conv_3x3", "max_pool_3x3", "fc-b")))
 OLD_TYPES = {"sep_conv": "sep_conv_3x3", "max_pool": "max_pool_3x3", "bias": "fc-b", "conv": "conv_1x1"}
 WIDTHS = {"train": None, "test": 48, "wide": 48}
@@ -137,16 +136,12 @@ def test_metadata_alone_and_in_an_archive(tmp_path: Path, archs: dict[str, list[
     assert first == second
 
 
-def golden() -> list[Any]:
-    if not GOLDEN.exists():
-        reason = "expected values (../shared/golden) are not part of the repository"
-        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
-    with gzip.open(GOLDEN) as file:
-        entries = [e for e in json.load(file) if not e["imagenet"] and len(e["nodes"]) < 130]
+def small_networks() -> list[Any]:
+    entries = [e for e in golden.load("networks") if not e["imagenet"] and len(e["nodes"]) < 130]
     return [pytest.param(e, id=f"{e['split']}-{e['index']}") for e in entries[:12]]
 
 
-@pytest.mark.parametrize("entry", golden())
+@pytest.mark.parametrize("entry", small_networks())
 def test_golden_graphs_equal_when_stored(entry: dict[str, Any]) -> None:
     graph = Architecture.from_dict(entry["net_args"]).graph(width=entry["C"])
     n = len(entry["nodes"])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -19,8 +16,7 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
 from deepnets_bench.trace import Trace, trace
-
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "networks.json.gz"
+from tests import golden
 
 torchvision = pytest.importorskip("torchvision", reason="tracing torchvision models needs torchvision")
 
@@ -89,17 +85,14 @@ def test_resnet50(adapt: Any, size: int, expected: tuple[Any, ...]) -> None:
     assert graph.class_bias == graph.num_nodes - 1
 
 
-def golden_networks() -> list[Any]:
-    if not GOLDEN.exists():
-        reason = "expected values (../shared/golden) are not part of the repository"
-        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
-    with gzip.open(GOLDEN) as file:
-        return [
-            pytest.param(e, id=f"{e['split']}-{e['index']}") for e in json.load(file) if not e["imagenet"]
-        ]
-
-
-@pytest.mark.parametrize("entry", golden_networks())
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=f"{entry['split']}-{entry['index']}")
+        for entry in golden.load("networks")
+        if not entry["imagenet"]
+    ],
+)
 def test_network_equals_its_program(entry: dict[str, Any]) -> None:
     arch = dnb.Architecture.from_dict(entry["net_args"])
     expected = arch.graph(width=entry["C"])

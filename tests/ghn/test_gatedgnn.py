@@ -178,12 +178,18 @@ def test_the_schedule_is_kept_while_the_edges_stay_the_same(monkeypatch: pytest.
 
 def test_autocast_does_not_lower_the_precision_of_the_states() -> None:
     gnn, batch, x = GatedGNN(8), batch_of(30), torch.randn(30, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        lowered = torch.nn.functional.linear(x, torch.eye(8))
-        assert lowered.dtype == torch.bfloat16
-        assert gnn(lowered, batch).dtype == torch.float32
-        assert torch.equal(gnn(x, batch), gnn.forward(x, batch))
-    torch.testing.assert_close(gnn(lowered, batch), gnn(lowered.float(), batch), rtol=0, atol=0)
+
+    def autocast_forward(gnn: GatedGNN, x: Tensor, batch: SimpleNamespace) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            lowered = torch.nn.functional.linear(x, torch.eye(8))
+            assert lowered.dtype == torch.bfloat16
+            torch.testing.assert_close(gnn(lowered, batch), gnn(lowered.float(), batch), rtol=0, atol=0)
+            return gnn(x, batch)
+
+    expected = output_and_gradients(GatedGNN.forward, gnn, x, batch)
+    for actual, wanted in zip(output_and_gradients(autocast_forward, gnn, x, batch), expected, strict=True):
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
 
 
 @implementations

@@ -1,10 +1,7 @@
-"""Hypernetworks with given weights against expected states, parameters and logits (golden/ghn.json.gz)."""
+"""Hypernetworks with given weights against expected states, parameters and logits (tests/golden)."""
 
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,26 +10,14 @@ import torch
 from torch import Tensor
 
 import deepnets_bench as dnb
+from tests import golden
+from tests.golden import TOLERANCE
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "ghn.json.gz"
-NAMES = ("ghn1", "ghn2", "mlp", "ghn3t")
-TOLERANCE = 1e-4
-
-
-def golden() -> dict[str, Any]:
-    if not GOLDEN.exists():
-        return {}
-    with gzip.open(GOLDEN) as file:
-        return json.load(file)
-
-
-EXPECTED = golden()
+EXPECTED = golden.load("ghn")
 ITEMS = [
     pytest.param(name, item, id=f"{name}-{item.get('torchvision') or item['split'] + str(item['index'])}")
     for name in EXPECTED
     for item in EXPECTED[name]["items"]
-] or [
-    pytest.param("", {}, marks=pytest.mark.skip(reason="expected values (../shared/golden) are not present"))
 ]
 
 
@@ -42,7 +27,7 @@ def ghns() -> dict[str, dnb.GHN]:
 
 
 def filled(ghn: dnb.GHN) -> dnb.GHN:
-    """Set the weights by the formulas of golden/README.md."""
+    """Set the weights by the formulas of tests/golden/README.md."""
     state = ghn.state_dict()
     for j, (name, tensor) in enumerate(sorted(state.items())):
         base = np.sin(0.61803398875 * np.arange(tensor.numel()) + j).reshape(tensor.shape)
@@ -62,13 +47,13 @@ def network_and_graph(item: dict[str, Any]) -> tuple[Any, dnb.ComputationGraph]:
         return arch.build(width=item["C"]).eval(), arch.graph(width=item["C"])
     models = pytest.importorskip("torchvision.models")
     module = getattr(models, item["torchvision"])(num_classes=10)
-    module.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)  # adapted to 32×32 (spec.md §3)
+    module.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)  # adapted to 32×32
     module.maxpool = torch.nn.Identity()
     return module.train(), dnb.ComputationGraph.from_module(module, (3, 32, 32))
 
 
 def logits(network: Any, params: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
-    images = torch.sin(0.1 * torch.arange(4 * 3 * 32 * 32, dtype=torch.float64)).view(4, 3, 32, 32)
+    images = golden.images()
     params = {name: tensor.to(dtype) for name, tensor in params.items()}
     if isinstance(network, dnb.Network):
         return network.run(images.to(dtype), params)
@@ -77,8 +62,7 @@ def logits(network: Any, params: dict[str, Tensor], dtype: torch.dtype) -> Tenso
     return torch.func.functional_call(network, {**buffers, **params}, images.to(dtype))
 
 
-@pytest.mark.skipif(not EXPECTED, reason="expected values (../shared/golden) are not present")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_state_dict_has_the_published_names_and_shapes(name: str, ghns: dict[str, dnb.GHN]) -> None:
     shapes = {key: list(tensor.shape) for key, tensor in ghns[name].state_dict().items()}
     assert shapes == EXPECTED[name]["state_dict_shapes"]
@@ -87,7 +71,6 @@ def test_state_dict_has_the_published_names_and_shapes(name: str, ghns: dict[str
 @pytest.mark.parametrize(("name", "item"), ITEMS)
 @torch.no_grad()
 def test_prediction(name: str, item: dict[str, Any], ghns: dict[str, dnb.GHN]) -> None:
-    torch.manual_seed(0)
     ghn = ghns[name]
     network, graph = network_and_graph(item)
     batch = dnb.GraphBatch.from_graphs([graph], virtual_edges=ghn.virtual_edges)
@@ -107,17 +90,6 @@ def test_prediction(name: str, item: dict[str, Any], ghns: dict[str, dnb.GHN]) -
         assert values == pytest.approx(wanted, rel=TOLERANCE, abs=TOLERANCE * typical), key
         assert tensor.norm().item() == pytest.approx(expected["norm"], rel=TOLERANCE), key
 
-    wanted = torch.tensor(item["logits"])
-    got = logits(network, params, torch.float32)
-    if name != "ghn3t" and item.get("net_args", {}).get("fc_layers") == 2:
-        # These six were computed with the classifier's dropout active: they differ from the evaluation
-        # mode by just its noise, so only that can be checked.
-        network.train()
-        noise = torch.stack([logits(network, params, torch.float32) for _ in range(4)]) - got
-        assert 0.5 < (wanted - got).norm() / noise.square().mean(0).sqrt().norm() < 2
-        return
-    # Batch norm over nearly constant channels magnifies rounding in some of these networks: there the
-    # expected values, computed in float32, are known no better than float32 agrees with float64.
-    rounding = (got - logits(network, params, torch.float64)).abs().max().item()
-    atol = max(TOLERANCE * wanted.abs().max().item(), 4 * rounding)
-    torch.testing.assert_close(got, wanted, rtol=0, atol=atol)
+    if "logits" in item:
+        single, double = (logits(network, params, dtype) for dtype in (torch.float32, torch.float64))
+        golden.assert_logits_agree(single, double, item["logits"])
