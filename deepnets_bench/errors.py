@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST = 2000  # of a message
+
 
 class DeepNetsError(Exception):
     """Base of every error this package raises on purpose; `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable_line(message))
 
 
 class RunFailed(DeepNetsError):
@@ -46,6 +51,12 @@ class MissingExtra(BadInput):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs an optional dependency: pip install 'deepnets-bench[{extra}]'")
+
+
+def printable_line(text: str) -> str:
+    """`text` on one line that cannot change a terminal: messages quote what files and users hold."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
 
 def one_line(error: BaseException) -> str:

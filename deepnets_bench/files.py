@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever interrupts the writer."""
+"""Files that appear whole or not at all, and files that may hold anything when they are read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from deepnets_bench.errors import BadInput, CorruptFile, DeepNetsError, one_line
 
 
 @contextmanager
@@ -28,6 +30,24 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Turn whatever a parser raises over the content of the file `path` into one sentence.
+
+    Raises `BadInput` where the system cannot read the file, `CorruptFile` for all that shows that it is not
+    `what` ("a JSON file"): parsers raise anything for foreign bytes, down to RecursionError and MemoryError.
+    Our own errors pass.
+    """
+    try:
+        yield
+    except DeepNetsError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
+        raise CorruptFile(f"{path} is truncated or not {what} ({one_line(error)}).") from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step."""
     with replacing(path) as temporary:
@@ -35,6 +55,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name != "posix":  # Windows syncs neither folders nor files opened for reading
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

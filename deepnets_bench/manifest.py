@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.files import write_atomically
+from deepnets_bench.files import reading, write_atomically
 
 FORMAT = "deepnets-bench graphs"
 FORMAT_VERSION = 1
@@ -111,15 +111,18 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(root: str | Path, split: str) -> Manifest:
     """The manifest of `ROOT/<split>`; raises `BadInput` without one, `CorruptFile` where it was altered."""
     path = Path(root) / split / MANIFEST
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(
-            f"{Path(root)} holds no finished split '{split}'; make it with: "
-            f"deepnets-bench generate --split {split} --out {Path(root)}"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise CorruptFile(f"{path} cannot be read as a manifest: {error}.") from error
+    with reading(path, "a manifest of deepnets-bench"):
+        try:
+            data = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise BadInput(
+                f"{Path(root)} holds no finished split '{split}'; make it with: "
+                f"deepnets-bench generate --split {split} --out {Path(root)}"
+            ) from None
+        return _manifest(path, split, data)
+
+
+def _manifest(path: Path, split: str, data: Any) -> Manifest:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise CorruptFile(f"{path} is not a manifest of deepnets-bench.")
     check_version(path, data.get("format_version"))
@@ -128,23 +131,23 @@ def read_manifest(root: str | Path, split: str) -> Manifest:
             f"{path} was changed after it was written (its checksum does not fit); "
             "delete it and generate the split again."
         )
-    try:
-        entries = tuple(ShardEntry(**entry) for entry in data["shards"])
-        manifest = Manifest(
-            data["split"], data["dataset_version"], data["package_version"], data["shard_size"], entries
+    entries = tuple(ShardEntry(**entry) for entry in data["shards"])
+    manifest = Manifest(
+        data["split"], data["dataset_version"], data["package_version"], data["shard_size"], entries
+    )
+    bounds = [0] + [entry.stop for entry in entries]
+    sound = (
+        manifest.split == split
+        and data["count"] == manifest.count
+        and data["fingerprint"] == manifest.fingerprint
+        and isinstance(manifest.dataset_version, int)
+        and isinstance(manifest.shard_size, int)
+        and all(
+            entry.start == start == i * manifest.shard_size < entry.stop <= start + manifest.shard_size
+            and entry.file == shard_name(split, entry.start, entry.stop)
+            for i, (start, entry) in enumerate(zip(bounds, entries, strict=False))
         )
-        bounds = [0] + [entry.stop for entry in entries]
-        sound = (
-            manifest.split == split
-            and data["count"] == manifest.count
-            and data["fingerprint"] == manifest.fingerprint
-            and all(
-                entry.start == start < entry.stop and entry.file == shard_name(split, entry.start, entry.stop)
-                for start, entry in zip(bounds, entries, strict=False)
-            )
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptFile(f"{path} lacks entries of a manifest: {error!r}.") from error
+    )
     if not sound:
         raise CorruptFile(f"{path} contradicts itself.")
     return manifest

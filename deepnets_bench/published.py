@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from filelock import FileLock, Timeout
 from deepnets_bench import __version__
 from deepnets_bench.architecture import Architecture, compile, decode, encode
 from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
+from deepnets_bench.files import reading
 from deepnets_bench.graph import ComputationGraph
 from deepnets_bench.keys import canonical_key
 from deepnets_bench.manifest import (
@@ -168,15 +168,12 @@ def _is_hdf5(path: Path) -> bool:
 def _read_metadata(paths: Sequence[Path]) -> dict[str, _Split]:
     splits: dict[str, _Split] = {}
     for path in paths:
-        try:
+        with reading(path, "an archive" if path.suffix != ".json" else "a JSON file"):
             for name, file in _json_files(path):
                 for split, found in _read_json(name, file).items():
                     if split in splits:
                         raise BadInput(f"Both {splits[split].file} and {name} hold split '{split}'.")
                     splits[split] = found
-        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CorruptFile(f"{path} cannot be read: {reason}.") from error
     if not splits:
         raise BadInput(f"{paths[0]} holds no metadata of DeepNets-1M.")
     return splits
@@ -198,10 +195,8 @@ def _json_files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _read_json(name: str, file: IO[bytes]) -> dict[str, _Split]:
-    try:
+    with reading(name, "a JSON file"):
         data = json.load(file, object_hook=_shrink)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"{name} is not a JSON file: {error}.") from error
     if not isinstance(data, dict):
         raise CorruptFile(f"{name} is not a metadata file of DeepNets-1M.")
     splits = {}
@@ -241,13 +236,11 @@ def _count(data: Mapping[str, Any], key: str) -> int | None:
 def _open_graphs(paths: Sequence[Path], stack: ExitStack) -> dict[str, StoredSplit]:
     found: dict[str, StoredSplit] = {}
     for path in paths:
-        try:
+        with reading(path, "an HDF5 file"):
+            if not path.exists():
+                raise BadInput(f"{path} does not exist.")
             file = stack.enter_context(h5py.File(path, "r", locking=False))
             groups = {name: group for name, group in file.items() if isinstance(group, h5py.Group)}
-        except FileNotFoundError as error:
-            raise BadInput(f"{path} does not exist.") from error
-        except (OSError, RuntimeError, KeyError) as error:
-            raise CorruptFile(f"{path} is truncated or not an HDF5 file.") from error
         if not groups:
             raise CorruptFile(f"{path} is an HDF5 file, but holds no split of DeepNets-1M.")
         for name, group in groups.items():
@@ -265,21 +258,19 @@ class StoredSplit(NamedTuple):
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """(adj [N, N], nodes [N, 3]) of a graph; None where there is none, `CorruptFile` for another form."""
-        try:
+        foreign = CorruptFile(f"{self.filename} holds no graph of DeepNets-1M at {self.group.name}/{index}.")
+        with reading(self.filename, f"an HDF5 file with a graph at {self.group.name}/{index}"):
             group = self.group.get(str(index))
             if group is None:
                 return None
-            adj, nodes = group["adj"][()], group["nodes"][()]
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise CorruptFile(f"{self.filename} cannot be read at {self.group.name}/{index}.") from error
-        whole = all(isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "iu" for x in (adj, nodes))
-        if (
-            not whole
-            or adj.shape != (len(nodes), len(nodes))
-            or nodes.shape[1] != 3
-            or len(nodes) > MAX_NODES
-        ):
-            raise CorruptFile(f"{self.filename} holds no graph of DeepNets-1M at {self.group.name}/{index}.")
+            stored = group["adj"], group["nodes"]
+            n = stored[1].shape[0]
+            sound = all(data.dtype.kind in "iu" for data in stored) and n <= MAX_NODES
+            if not sound or stored[0].shape != (n, n) or stored[1].shape != (n, 3):
+                raise foreign  # before memory is taken for it
+            adj, nodes = (data[()] for data in stored)
+        if n and (adj.min() < 0 or adj.max() > MAX_NODES or nodes.min() < 0 or nodes.max() >= 2**31):
+            raise foreign
         return adj.astype(np.int64), nodes.astype(np.int64)
 
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, decode
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.files import write_atomically
+from deepnets_bench.files import reading, write_atomically
 from deepnets_bench.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -196,14 +196,14 @@ class Shard:
         self.path = path
         self._arguments = (path, split, start, stop)
         n_graphs = stop - start
-        attributes, self.columns = _map_columns(path)
-        expected = {"split": split, "start": start, "stop": stop}
-        for name, value in expected.items():
-            if attributes.get(name) != value:
-                raise CorruptFile(f"{path} is not the file its name says: {name} is {attributes.get(name)}.")
-        self.dataset_version = attributes.get("dataset_version")
-        self.content = attributes.get("content")
-        self.names = _read_names(path, attributes.get("names"))
+        with reading(path, "a shard"):
+            attributes, self.columns = _map_columns(path)
+            for name, value in {"split": split, "start": start, "stop": stop}.items():
+                if attributes[name] != value:
+                    raise CorruptFile(f"{path} is not the file its name says: {name} is {attributes[name]}.")
+            self.dataset_version = attributes["dataset_version"]
+            self.content = attributes["content"]
+            self.names = {int(i): str(name) for i, name in json.loads(attributes["names"]).items()}
         for name in RAGGED:
             offsets = self.columns[f"{name}_offset"]
             ends = len(offsets) == n_graphs + 1 and offsets[0] == 0 and offsets[-1] == len(self.columns[name])
@@ -301,17 +301,16 @@ class ShardReader(Sequence[GraphRecord]):
 
 
 def _map_columns(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Attributes of a shard file, and its columns as views of the mapped file."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            attributes = dict(file.attrs)
-            layout = {
-                name: (item.dtype, item.shape, item.id.get_offset())
-                for name, item in file.items()
-                if isinstance(item, h5py.Dataset)
-            }
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise CorruptFile(f"{path} is truncated or not an HDF5 file.") from error
+    """Attributes of a shard file, and its columns as views of the mapped file; raises anything."""
+    with h5py.File(path, "r", locking=False) as file:
+        attributes = plain_attributes(file)
+        layout = {
+            name: (item.dtype, item.shape, item.id.get_offset())
+            for name in DTYPES
+            # Other links lead elsewhere, even to other files.
+            if isinstance(file.get(name, getlink=True), h5py.HardLink)
+            and isinstance(item := file[name], h5py.Dataset)
+        }
     if attributes.get("format") != FORMAT:
         raise CorruptFile(f"{path} is an HDF5 file, but not one of deepnets-bench.")
     check_version(path, attributes.get("format_version"))
@@ -330,8 +329,12 @@ def _map_columns(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     return attributes, columns
 
 
-def _read_names(path: Path, text: Any) -> dict[int, str]:
-    try:
-        return {int(i): str(name) for i, name in json.loads(text).items()}
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CorruptFile(f"{path} lists the names of its networks in an unreadable way.") from error
+def plain_attributes(file: h5py.File) -> dict[str, Any]:
+    """The attributes that are one number or one text; memory cannot be trusted with opaque types."""
+    plain = {}
+    for name in file.attrs:
+        attribute = file.attrs.get_id(name)
+        kinds = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
+        if attribute.shape == () and attribute.get_type().get_class() in kinds:
+            plain[name] = file.attrs[name]
+    return plain

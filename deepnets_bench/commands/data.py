@@ -223,6 +223,7 @@ def _wide_console() -> Console:
 def find_architecture(text: str) -> Architecture | ResNet50:
     from deepnets_bench.architecture import Architecture
     from deepnets_bench.errors import BadInput
+    from deepnets_bench.files import reading
     from deepnets_bench.generators import SPLITS, sample
     from deepnets_bench.predefined import predefined
 
@@ -230,12 +231,8 @@ def find_architecture(text: str) -> Architecture | ResNet50:
     if text in known:
         return known[text]
     if Path(text).is_file():
-        try:
-            return Architecture.from_dict(json.loads(Path(text).read_text()))
-        except (ValueError, OSError) as error:
-            if isinstance(error, BadInput):
-                raise
-            raise BadInput(f"{text} is not a JSON file: {error}.") from error
+        with reading(text, "a JSON file"):
+            return Architecture.from_dict(json.loads(Path(text).read_bytes()))
     split, _, index = text.partition("/")
     if split in SPLITS and index.isdecimal():
         return sample(split, int(index))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,10 +13,10 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepnets_bench.errors import BadInput, CorruptFile, one_line
-from deepnets_bench.files import replacing
+from deepnets_bench.files import reading, replacing
 from deepnets_bench.ghn.config import GHNConfig
 from deepnets_bench.ghn.model import GHN
 
@@ -68,6 +67,7 @@ def load(path: str | os.PathLike[str]) -> GHN:
         raise BadInput(f"Cannot read {source}: {error.strerror}.") from error
     is_safetensors = head[8:] == b"{" or source.suffix == ".safetensors"
     config, tensors = _read_safetensors(source) if is_safetensors else _read_published(source)
+    _check_frame(source, config, tensors)
     ghn = GHN(config)
     _check_tensors(source, ghn.state_dict(), tensors)
     ghn.load_state_dict(tensors)
@@ -75,33 +75,30 @@ def load(path: str | os.PathLike[str]) -> GHN:
 
 
 def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise CorruptFile(f"{path} is truncated or not a safetensors file: {error}.") from error
+    with reading(path, "a safetensors file"), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if metadata.get("format") != FORMAT:
         raise CorruptFile(f"{path} holds no hypernetwork of this version ({FORMAT}).")
-    return GHNConfig.from_dict(json.loads(metadata["config"])), tensors
+    with reading(path, "a hypernetwork's checkpoint"):
+        return GHNConfig.from_dict(json.loads(metadata["config"])), tensors
 
 
 def _read_published(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
-    try:
+    with reading(path, "a hypernetwork's checkpoint"):
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CorruptFile(f"{path} is truncated or not a hypernetwork's checkpoint.") from error
     if not isinstance(content, Mapping):
         raise CorruptFile(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CorruptFile(f"{path} holds no state_dict of tensors; it has {', '.join(map(str, content))}.")
-    tensors = {_own_name(name.removeprefix("module.")): tensor for name, tensor in state.items()}
-    settings = content.get("config")
-    try:
-        return _infer_config(tensors, settings if isinstance(settings, Mapping) else {}), tensors
-    except (KeyError, IndexError) as error:
-        raise CorruptFile(f"{path} is not a hypernetwork: its state_dict lacks {error}.") from error
+    with reading(path, "a hypernetwork's checkpoint"):
+        tensors = {_own_name(name.removeprefix("module.")): tensor for name, tensor in state.items()}
+        settings = content.get("config")
+        try:
+            return _infer_config(tensors, settings if isinstance(settings, Mapping) else {}), tensors
+        except KeyError as error:
+            raise CorruptFile(f"{path} is not a hypernetwork: its state_dict lacks {error}.") from error
 
 
 def _infer_config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> GHNConfig:
@@ -126,6 +123,16 @@ def _infer_config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) ->
     config = GHNConfig.from_dict(known)
     # Older files do not say whether predictions are scaled; only GHN-1 leaves out the layer norm.
     return config if "weight_norm" in known else replace(config, weight_norm=config.layernorm)
+
+
+def _check_frame(path: Path, config: GHNConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `CorruptFile` unless the configuration is that of the tensors, before memory is taken for it."""
+    with reading(path, "a hypernetwork's checkpoint"), torch.device("meta"):
+        frame = GHN(config, nn.Identity()).state_dict()
+    found = {name: tensor for name, tensor in tensors.items() if not name.startswith("gnn.")}
+    _check_tensors(path, frame, found)
+    if config.layers > len(tensors):
+        raise CorruptFile(f"{path} has too few tensors for {config.layers} layers.")
 
 
 def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -50,6 +50,14 @@ class GHNConfig:
             raise BadInput(f"num_classes must be a positive whole number, not {self.num_classes!r}.")
         if not isinstance(self.hid, int) or self.hid < 4 or self.hid % 4:
             raise BadInput(f"hid must be a positive multiple of 4, not {self.hid!r}.")
+        for name in ("layers", "heads"):
+            if not isinstance(getattr(self, name), int):
+                raise BadInput(f"{name} must be a whole number, not {getattr(self, name)!r}.")
+        for name in ("weight_norm", "ve", "layernorm"):
+            if not isinstance(getattr(self, name), bool):
+                raise BadInput(f"{name} must be true or false, not {getattr(self, name)!r}.")
+        if not isinstance(self.gnn, str | None) or not isinstance(self.gnn_options, Mapping):
+            raise BadInput("gnn must be the name of a GNN, and gnn_options a table of its options.")
         if self.is_graphormer and (self.layers < 1 or self.heads < 1 or self.hid % self.heads):
             raise BadInput("A graphormer needs layers, and heads that divide hid.")
 

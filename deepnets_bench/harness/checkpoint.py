@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from deepnets_bench.files import write_atomically
+from deepnets_bench.errors import CorruptFile
+from deepnets_bench.files import reading, write_atomically
 
 _NAME = re.compile(r"checkpoint-(\d+)\.ckpt")
 _KEPT = 2
@@ -41,14 +42,21 @@ def checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
     """The content of the newest sound checkpoint, None if there is none; warns of damaged ones."""
     for path in checkpoints(folder):
+        try:
+            return _read(path, device)
+        except CorruptFile as error:
+            warnings.warn(f"{error} Falling back to the checkpoint before.", stacklevel=2)
+    return None
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    with reading(path, "a checkpoint of a training"):
         data = path.read_bytes()
         payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() != digest:
-            warnings.warn(f"Checkpoint {path} is damaged; falling back to the one before.", stacklevel=2)
-            continue
+            raise CorruptFile(f"Checkpoint {path} is damaged.")
         content: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-        return content
-    return None
+    return content
 
 
 def remove_checkpoints(folder: Path) -> None:

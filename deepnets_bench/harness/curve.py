@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deepnets_bench.files import write_atomically
+from deepnets_bench.files import reading, write_atomically
 
 CURVE = "curve.csv"
 CURVE_COLUMNS = ("step", "loss", "train_accuracy", "val_accuracy", "lr", "seconds", "failures")
@@ -33,7 +33,10 @@ def learning_curve(folder: Path | None, step: int) -> Iterator[Callable[[Sequenc
 def _rows_up_to(path: Path, step: int) -> list[list[str]]:
     if not step or not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    # A machine that crashed may have left half of a row.
-    return [row for row in rows if len(row) == len(CURVE_COLUMNS) and int(row[0]) <= step]
+    with (
+        reading(path, "a learning curve"),
+        open(path, newline="", encoding="utf-8", errors="replace") as file,
+    ):
+        rows = [row for row in csv.reader(file) if len(row) == len(CURVE_COLUMNS)]
+        # A machine that crashed may have left half of a row, or bytes that are none.
+        return [row for row in rows if row[0].isdecimal() and int(row[0]) <= step]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.files import reading
 from deepnets_bench.leaderboard.admission import Calibration
 from deepnets_bench.widths import WidthRule
 
@@ -312,11 +313,13 @@ def track_text(name: str) -> str:
 
 def load_track(name: str) -> Track:
     """Read a track by name or by the path of a .toml file; `BadInput` says what is wrong in one sentence."""
-    try:
-        data = tomllib.loads(track_text(name))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"Track '{name}' is not valid TOML: {error}.") from error
-    return parse_track(data, name)
+    text = track_text(name)
+    with reading(name, "a track"):
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise BadInput(f"Track '{name}' is not valid TOML: {error}.") from error
+        return parse_track(data, name)
 
 
 def parse_track(data: Mapping[str, Any], source: str = "track") -> Track:

@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.files import write_atomically
+from deepnets_bench.files import reading, write_atomically
 from deepnets_bench.locks import locked, writable
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def safe_text(value: str) -> str:
 
 def canonical_json(value: Any) -> str:
     """A JSON object, given as a mapping or as text, in its one canonical spelling (sorted keys, ASCII)."""
-    parsed = json.loads(value) if isinstance(value, str) else value
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(parsed, Mapping):
         raise ValueError('a JSON object is needed, for example {} or {"heads": 4}')
     try:
@@ -282,7 +285,9 @@ def read_scores(path: str | Path) -> dict[str, dict[int, float]]:
         raise CorruptFile(f"{path} does not start with the header '{','.join(SCORE_COLUMNS)}'.")
     if not text.endswith("\n"):
         raise CorruptFile(f"{path}, row {len(lines)}: the line is cut off.")
-    for number, cells in enumerate(csv.reader(lines[1:]), start=2):
+    with reading(path, "a file of scores"):
+        rows = list(csv.reader(lines[1:]))
+    for number, cells in enumerate(rows, start=2):
         try:
             split, index, accuracy = cells[0], int(cells[1]), float(cells[2])
             if len(cells) != 3 or not 0 <= accuracy <= 1 or index < 0 or index in scores.get(split, ()):

@@ -48,7 +48,7 @@ def test_inspect_an_architecture(run: Run, tmp_path: Path) -> None:
     for name in ("val/3", tmp_path / "arch.json"):
         assert arch.fingerprint() in run("inspect", name)[1]
     (tmp_path / "arch.json").write_text("{")
-    assert "is not a JSON file" in run("inspect", tmp_path / "arch.json")[2]
+    assert "not a JSON file" in run("inspect", tmp_path / "arch.json")[2]
 
 
 @pytest.mark.parametrize(

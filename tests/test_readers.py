@@ -1,0 +1,577 @@
+"""Files are data: whatever they hold, every reader returns or raises one of our errors, and runs nothing.
+
+`pytest --hypothesis-profile=thorough tests/test_readers.py` tries ten times as many files.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import gzip
+import hashlib
+import io
+import json
+import pickle
+import tarfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import deepnets_bench as dnb
+from deepnets_bench.commands.data import find_architecture
+from deepnets_bench.errors import BadInput, DeepNetsError
+from deepnets_bench.generators import sample
+from deepnets_bench.generators.materialise import generate
+from deepnets_bench.harness.checkpoint import load_checkpoint, save_checkpoint
+from deepnets_bench.harness.curve import CURVE_COLUMNS, learning_curve
+from deepnets_bench.harness.tracks import load_track, track_text
+from deepnets_bench.leaderboard.results import append_rows, read_rows, read_scores, write_scores
+from deepnets_bench.manifest import Manifest, write_manifest
+from deepnets_bench.published import import_published
+from deepnets_bench.shards import DTYPES, Shard
+from deepnets_bench.verification import verify
+from tests.leaderboard.conftest import make_row
+from tests.test_published import released
+
+GRAPHS = 3
+CONFIG = {"hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10}
+# Stand for what a JSON text may say and Python values cannot.
+HUGE, DEEP = "@huge@", "@deep@"
+ODD_JSON = [
+    None, True, -1, 0, 1, 2.5, float("nan"), float("inf"), 10**30, -(10**30), 2**63, HUGE, DEEP, "",
+    "a\nb\x1b[31m", "x" * 5000, "\ud800", "../../etc", [], {}, [[]], [None], {"": {}}, ["a"], {"a": 1},
+]  # fmt: skip
+ODD_CELLS = [
+    "",
+    "nan",
+    "inf",
+    "-1",
+    "9" * 5000,
+    "1e999",
+    "a\nb",
+    '"',
+    "'",
+    "[" * 10_000,
+    '{"a":' * 10_000,
+    "x" * 200_000,
+]
+ODD_TOML = [
+    "[]", "{}", "true", "nan", "inf", "-1", "0", "9" * 5000, "1e999", "'x'", '"a\\nb"', "1979-05-27", "[[]]",
+    "'''", "[" * 10_000, "[" * 400 + "]" * 400, "{a=" * 10_000, ".".join("a" * 10_000) + "=1",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of file: its name in the folder `place`, sound bytes, how it is read, and hostile variants."""
+
+    name: str
+    content: bytes = field(repr=False)
+    read: Callable[[Path], Any]
+    variants: Callable[[st.DataObject], bytes] | None = None
+
+
+class Payload:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(self.marker), "w")
+
+
+# Sound files, made once.
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("readers")
+
+
+READERS: dict[str, Reader] = {}  # no argument of tests, as hypothesis would print all of it
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sound_files(place: Path) -> None:
+    READERS.update({name: make(place) for name, make in MAKERS.items()})
+
+
+def shard_reader(place: Path) -> Reader:
+    generate("val", place / "data", num=GRAPHS)
+    name = f"val-00000000-{GRAPHS:08d}.h5"
+
+    def read(path: Path) -> None:
+        shard = Shard(path, "val", 0, GRAPHS)
+        for i in range(GRAPHS):
+            shard.record(i, i)
+
+    content = (place / "data" / "val" / name).read_bytes()
+    return Reader(name, content, read, odd_hdf5(content, tuple(DTYPES)))
+
+
+def split_reader(place: Path) -> Reader:
+    """A shard whose manifest was written for it, so that no checksum stands before what it holds."""
+    shard = shard_reader(place)
+
+    def read(path: Path) -> None:
+        entry = Shard(path, "val", 0, GRAPHS).entry()
+        write_manifest(path.parent, Manifest("val", 1, "0", GRAPHS, (entry,)))
+        if not verify(path.parent.parent).problems:
+            dataset = dnb.DeepNets1M(path.parent.parent, "val")
+            assert [dataset[i].num_graphs for i in range(GRAPHS)] == [1] * GRAPHS
+
+    return replace(shard, name=f"split/val/{shard.name}", read=read)
+
+
+def manifest_reader(place: Path) -> Reader:
+    generate("val", place / "data", num=GRAPHS)
+    content = (place / "data" / "val" / "manifest.json").read_bytes()
+
+    def read(path: Path) -> None:
+        reader = dnb.DeepNets1M(path.parent.parent, "val").reader
+        assert isinstance(reader.manifest.fingerprint, str)
+        verify(path.parent.parent)
+        with pytest.raises(BadInput):  # the shard is missing
+            reader[0]
+
+    def variants(data: st.DataObject) -> bytes:
+        changed = odd_json(json.loads(content))(data)
+        values = json.loads(changed) if DEEP not in changed and HUGE not in changed else None
+        if not isinstance(values, dict):
+            return json_text(changed)
+        values.pop("checksum", None)
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return json.dumps(values | {"checksum": hashlib.sha256(text.encode()).hexdigest()}).encode()
+
+    return Reader("manifest/val/manifest.json", content, read, variants)
+
+
+def results_reader(place: Path) -> Reader:
+    path = place / "make" / "results.csv"
+    append_rows(path, [make_row(seed=seed) for seed in range(3)])
+    return Reader("results.csv", path.read_bytes(), read_rows, odd_csv(path.read_text()))
+
+
+def scores_reader(place: Path) -> Reader:
+    name = write_scores(place / "make", "job", {"test": {0: 0.5, 1: 0.25}, "wide": {0: 0.125}})
+    path = place / "make" / name
+    return Reader("scores.csv", path.read_bytes(), read_scores, odd_csv(path.read_text()))
+
+
+def curve_reader(place: Path) -> Reader:
+    with learning_curve(place / "make", 0) as write:
+        for step in range(1, 4):
+            write([step, 2.5, 0.1, "", 0.001, 1.5 * step, 0])
+    text = (place / "make" / "curve.csv").read_text()
+
+    def read(path: Path) -> None:
+        with learning_curve(path.parent, 2):
+            pass
+        with path.open(newline="") as file:
+            assert all(len(row) == len(CURVE_COLUMNS) for row in csv.reader(file))
+
+    return Reader("curve/curve.csv", text.encode(), read, odd_csv(text))
+
+
+def training_reader(place: Path) -> Reader:
+    content = {"step": 3, "weights": {"a": torch.zeros(2)}, "state": {"window": [(1, 2.0)]}}
+    path = save_checkpoint(place / "make", 3, content)
+
+    def read(path: Path) -> None:
+        load_checkpoint(path.parent, torch.device("cpu"))
+
+    def variants(data: st.DataObject) -> bytes:
+        """Damaged or foreign, but with the right digest."""
+        payload = damaged(data, path.read_bytes()[:-32], foreign(place))
+        return payload + hashlib.sha256(payload).digest()
+
+    return Reader("training/checkpoint-3.ckpt", path.read_bytes(), read, variants)
+
+
+def safetensors_reader(place: Path) -> Reader:
+    path = place / "make" / "ghn.safetensors"
+    dnb.GHN.from_config(CONFIG).save(path)
+    data_of = path.read_bytes()
+    size = int.from_bytes(data_of[:8], "little")
+    header = json.loads(data_of[8 : 8 + size])
+
+    def variants(data: st.DataObject) -> bytes:
+        changed = copy.deepcopy(header)
+        config = json_text(odd_json(json.loads(changed["__metadata__"]["config"]))(data))
+        changed["__metadata__"]["config"] = config.decode()
+        text = json.dumps(changed).encode()
+        if data.draw(st.booleans()):
+            text = json_text(odd_json(header)(data))
+        return len(text).to_bytes(8, "little") + text + data_of[8 + size :]
+
+    return Reader("ghn.safetensors", data_of, dnb.GHN.load, variants)
+
+
+def published_reader(place: Path) -> Reader:
+    path = place / "make" / "ghn.pt"
+    dnb.GHN.from_config(CONFIG).save(path)
+    content = torch.load(path, weights_only=True)
+    odd_values = [
+        None,
+        0,
+        -1,
+        2**70,
+        2.5,
+        "x",
+        [],
+        {},
+        torch.zeros(0),
+        torch.zeros(3),
+        torch.zeros(2, 2, dtype=torch.int8),
+    ]
+
+    def variants(data: st.DataObject) -> bytes:
+        changed = copy.deepcopy(content)
+        part = changed[data.draw(st.sampled_from(["config", "state_dict"]))]
+        for key in data.draw(st.lists(st.sampled_from(sorted(part)), max_size=3)):
+            part[key] = data.draw(st.sampled_from(odd_values))
+        if data.draw(st.integers(0, 9)) == 0:
+            changed[data.draw(st.sampled_from(sorted(changed)))] = data.draw(st.sampled_from(odd_values))
+        buffer = io.BytesIO()
+        torch.save(data.draw(st.sampled_from([changed, changed["state_dict"], [changed]])), buffer)
+        return buffer.getvalue()
+
+    return Reader("ghn.pt", path.read_bytes(), dnb.GHN.load, variants)
+
+
+def track_reader(place: Path) -> Reader:
+    text = track_text("digits")
+
+    def variants(data: st.DataObject) -> bytes:
+        lines = text.splitlines()
+        places = [i for i, line in enumerate(lines) if "=" in line and not line.lstrip().startswith("#")]
+        for i in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=2)):
+            lines[i] = f"{lines[i].split('=')[0]}= {data.draw(st.sampled_from(ODD_TOML))}"
+        return "\n".join(lines).encode()
+
+    return Reader("track.toml", text.encode(), lambda path: load_track(str(path)), variants)
+
+
+def architecture_reader(place: Path) -> Reader:
+    values = sample("test", 0).to_dict()
+
+    def variants(data: st.DataObject) -> bytes:
+        return json_text(odd_json(values)(data))
+
+    return Reader(
+        "arch.json", json.dumps(values).encode(), lambda path: find_architecture(str(path)), variants
+    )
+
+
+def metadata_reader(place: Path) -> Reader:
+    folder = place / "released"
+    folder.mkdir(exist_ok=True)
+    path, _ = released(folder, {"test": [sample("test", i) for i in (9, 14)]})
+    values = json.loads(path.read_text())
+
+    def variants(data: st.DataObject) -> bytes:
+        return json_text(odd_json(values)(data))
+
+    return Reader("x_meta.json", path.read_bytes(), imported, variants)
+
+
+def archive_reader(place: Path) -> Reader:
+    meta = metadata_reader(place).content
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("x_meta.json")
+        member.size = len(meta)
+        archive.addfile(member, io.BytesIO(meta))
+    return Reader("x.tar.gz", buffer.getvalue(), imported)
+
+
+def graphs_reader(place: Path) -> Reader:
+    meta = metadata_reader(place)
+    (place / "beside_meta.json").write_bytes(meta.content)
+    content = (place / "released" / "deepnets1m_x.hdf5").read_bytes()
+    return Reader(
+        "x.hdf5",
+        content,
+        lambda path: imported(path.parent / "beside_meta.json", path),
+        odd_hdf5(content, STORED_GRAPHS),
+    )
+
+
+def imported(*paths: Path) -> None:
+    root = paths[0].parent / "imported"
+    try:
+        import_published(paths, root)
+    finally:
+        for path in sorted(root.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+
+
+MAKERS: dict[str, Callable[[Path], Reader]] = {
+    "shard": shard_reader,
+    "split": split_reader,
+    "manifest": manifest_reader,
+    "results": results_reader,
+    "scores": scores_reader,
+    "curve": curve_reader,
+    "training": training_reader,
+    "safetensors": safetensors_reader,
+    "published": published_reader,
+    "track": track_reader,
+    "architecture": architecture_reader,
+    "metadata": metadata_reader,
+    "archive": archive_reader,
+    "graphs": graphs_reader,
+}
+
+
+# Unsound ones.
+
+
+def odd_json(values: Any) -> Callable[[st.DataObject], str]:
+    """JSON in which some values anywhere in `values` are replaced, dropped, renamed or added."""
+
+    def make(data: st.DataObject) -> str:
+        root = [copy.deepcopy(values)]
+        for _ in range(data.draw(st.integers(1, 2))):
+            at: Any = root
+            while True:
+                key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+                inner = at[key]
+                if not inner or not isinstance(inner, dict | list) or data.draw(st.integers(0, 5)) == 0:
+                    break
+                at = inner
+            action = data.draw(st.sampled_from(["replace"] * 5 + ["drop", "add"]))
+            odd = copy.deepcopy(data.draw(st.sampled_from(ODD_JSON)))
+            if action == "replace" or at is root:
+                at[key] = odd
+            elif action == "drop":
+                del at[key]
+            elif isinstance(at, dict):
+                at[data.draw(st.sampled_from(["", "x\ny", "9" * 5000, "genotype", "nets"]))] = odd
+            else:
+                at.append(odd)
+            if not isinstance(root[0], dict | list) or not root[0]:
+                break
+        return json.dumps(root[0])
+
+    return make
+
+
+def json_text(text: str) -> bytes:
+    return text.replace(f'"{HUGE}"', "9" * 5000).replace(f'"{DEEP}"', "[" * 10_000 + "]" * 10_000).encode()
+
+
+def odd_csv(text: str) -> Callable[[st.DataObject], bytes]:
+    rows = list(csv.reader(io.StringIO(text)))
+
+    def make(data: st.DataObject) -> bytes:
+        changed = copy.deepcopy(rows)
+        for _ in range(data.draw(st.integers(1, 3))):
+            row = changed[data.draw(st.integers(1, len(rows) - 1))]
+            row[data.draw(st.integers(0, len(row) - 1))] = data.draw(st.sampled_from(ODD_CELLS))
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(changed)
+        return out.getvalue().encode(errors="replace")
+
+    return make
+
+
+STORED_GRAPHS = ("test/0/adj", "test/0/nodes", "test/1/adj", "test/1/nodes")
+
+
+def odd_hdf5(content: bytes, names: tuple[str, ...]) -> Callable[[st.DataObject], bytes]:
+    """The sound `content` with one or two of the datasets `names`, or attributes, made something else."""
+
+    def make(data: st.DataObject) -> bytes:
+        buffer = io.BytesIO(content)
+        with h5py.File(buffer, "r+") as file:
+            for key in data.draw(st.lists(st.sampled_from(sorted(file.attrs)), max_size=1)):
+                del file.attrs[key]
+                data.draw(st.sampled_from(ATTRIBUTES))(file.attrs, key)
+            for name in data.draw(st.lists(st.sampled_from(names), max_size=2, unique=True)):
+                shape, dtype = file[name].shape, file[name].dtype
+                del file[name]
+                data.draw(st.sampled_from(DATASETS))(file, name, shape, dtype)
+        return buffer.getvalue()
+
+    return make
+
+
+def opaque(size: int, tag: bytes) -> h5py.h5t.TypeID:
+    kind = h5py.h5t.create(h5py.h5t.OPAQUE, size)
+    kind.set_tag(tag)
+    return kind
+
+
+def opaque_attribute(attributes: Any, key: str) -> None:
+    """Bytes that say they are Python objects."""
+    space = h5py.h5s.create_simple((2,))
+    attribute = h5py.h5a.create(attributes._id, key.encode(), opaque(8, b"NUMPY:|O"), space)
+    del attribute
+
+
+def opaque_dataset(file: h5py.File, name: str, shape: Any, dtype: Any) -> None:
+    h5py.h5d.create(file.id, name.encode(), opaque(8, b"NUMPY:|O"), h5py.h5s.create_simple((2, 2)))
+
+
+ATTRIBUTES: list[Callable[[Any, str], None]] = [
+    lambda at, key: None,
+    lambda at, key: at.create(key, [1, 2, 3]),
+    lambda at, key: at.create(key, "a\nb"),
+    lambda at, key: at.create(key, b"\xff\xfe"),
+    lambda at, key: at.create(key, np.array(["x", "y"], h5py.string_dtype())),
+    lambda at, key: at.create(key, h5py.Empty("f4")),
+    lambda at, key: at.create(key, float("nan")),
+    lambda at, key: at.create(key, 2**63),
+    lambda at, key: at.create(key, "[" * 10_000),
+    lambda at, key: at.create(key, json.dumps({"1": [1], "-5": "x\ny", "99": {}})),
+    lambda at, key: at.create(key, json.dumps({"9" * 5000: "x"})),
+    lambda at, key: at.create(key, np.array([1], "M8[s]").astype(h5py.opaque_dtype("M8[s]"))),
+    opaque_attribute,
+]
+DATASETS: list[Callable[[h5py.File, str, Any, Any], Any]] = [
+    lambda f, name, shape, dtype: None,
+    lambda f, name, shape, dtype: f.create_group(name),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.zeros(shape, dtype)),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.full(shape, np.iinfo(dtype).max, dtype)),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.full(shape, np.iinfo(dtype).min, dtype)),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.arange(np.prod(shape)).reshape(shape)),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.full(shape, 2**60, "i8")),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.full(shape, 2**64 - 1, "u8")),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.full(shape, -1, "i8")),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.full(shape, np.nan)),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=np.zeros(shape[:1], dtype)),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=dtype.type(0)),
+    lambda f, name, shape, dtype: f.create_dataset(name, data=h5py.Empty(dtype)),
+    lambda f, name, shape, dtype: f.create_dataset(name, (0, *shape[1:]), dtype),
+    lambda f, name, shape, dtype: f.create_dataset(name, shape, dtype, chunks=True, compression="gzip"),
+    lambda f, name, shape, dtype: f.create_dataset(name, (10**9,) * 2, dtype, chunks=(1000, 1000)),
+    lambda f, name, shape, dtype: f.create_dataset(name, (2**32,), dtype, chunks=(1000,)),
+    lambda f, name, shape, dtype: f.create_dataset(name, shape, h5py.string_dtype()),
+    lambda f, name, shape, dtype: f.create_dataset(name, shape, h5py.vlen_dtype(np.uint8)),
+    lambda f, name, shape, dtype: f.create_dataset(name, shape, h5py.ref_dtype),
+    lambda f, name, shape, dtype: f.create_dataset(name, shape, [("a", "u1"), ("b", h5py.string_dtype())]),
+    lambda f, name, shape, dtype: f.create_dataset(name, shape, dtype, external=[("/dev/zero", 0, 10**6)]),
+    lambda f, name, shape, dtype: f.__setitem__(name, h5py.ExternalLink("/dev/null", "/x")),
+    lambda f, name, shape, dtype: f.__setitem__(name, h5py.SoftLink(f"/{name}")),
+    lambda f, name, shape, dtype: f.__setitem__(name, h5py.SoftLink("/nowhere")),
+    opaque_dataset,
+]  # fmt: skip
+
+
+def foreign(place: Path) -> list[bytes]:
+    """Content of other kinds, programs among it."""
+    payload = Payload(place / "marker")
+    as_torch, as_old_torch, as_numpy = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    torch.save({"state_dict": payload, "config": payload}, as_torch)
+    torch.save(payload, as_old_torch, _use_new_zipfile_serialization=False)
+    np.save(as_numpy, np.array([payload], dtype=object), allow_pickle=True)
+    return [
+        b"",
+        b"\0" * 1000,
+        b"\xef\xbb\xbf{}",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"a":' * 10_000,
+        b"[" * 10_000,
+        b"[" * 10_000 + b"]" * 10_000,
+        b"a=" + b"[" * 10_000 + b"]" * 10_000,
+        b"9" * 5000,
+        pickle.dumps(payload),
+        pickle.dumps({"state_dict": payload}, protocol=0),
+        as_torch.getvalue(),
+        as_old_torch.getvalue(),
+        as_numpy.getvalue(),
+        gzip.compress(b"x" * 1000),
+        (2**63).to_bytes(8, "little") + b"{",
+        (2).to_bytes(8, "little") + b"{}",
+        b"#!/bin/sh\necho\n",
+    ]
+
+
+def damaged(data: st.DataObject, content: bytes, others: list[bytes]) -> bytes:
+    """`content` cut off, with bytes changed, put in or doubled, or something else altogether."""
+    kind = data.draw(st.sampled_from(["cut", "flip", "insert", "repeat", "foreign"]))
+    if kind == "foreign":
+        return data.draw(st.sampled_from(others))
+    if not content:
+        return content
+    place = st.integers(0, len(content) - 1)
+    if kind == "cut":
+        return content[: data.draw(place)]
+    changed = bytearray(content)
+    if kind == "flip":
+        for i, value in data.draw(st.lists(st.tuples(place, st.integers(1, 255)), min_size=1, max_size=8)):
+            changed[i] ^= value
+    elif kind == "insert":
+        at = data.draw(place)
+        changed[at:at] = data.draw(st.binary(min_size=1, max_size=9))
+    else:
+        start, length = data.draw(place), data.draw(st.integers(1, 64))
+        changed[start:start] = changed[start : start + length]
+    return bytes(changed)
+
+
+# The test.
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_sound_file_is_read(name: str, place: Path) -> None:
+    attempt(READERS[name], READERS[name].content, place, sound=True)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_foreign_files_are_refused_in_a_sentence(name: str, place: Path) -> None:
+    contents = [*foreign(place), *(r.content for other, r in READERS.items() if other != name)]
+    for content in contents:
+        attempt(READERS[name], content, place)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused_in_a_sentence(name: str, place: Path, data: st.DataObject) -> None:
+    reader = READERS[name]
+    if reader.variants is not None and data.draw(st.booleans()):
+        content = reader.variants(data)
+    else:
+        content = damaged(data, reader.content, foreign(place))
+    attempt(reader, content, place)
+
+
+def attempt(reader: Reader, content: bytes, place: Path, sound: bool = False) -> None:
+    """Read `content`: an error must be one of ours, one line, and nothing may have been run."""
+    path = place / reader.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    text = said(reader, path)
+    if text is not None:
+        assert not sound, text
+        assert text.isprintable(), repr(text)
+        assert 10 < len(text) < 3000
+    assert not (place / "marker").exists()
+
+
+def said(reader: Reader, path: Path) -> str | None:
+    try:
+        reader.read(path)
+    except DeepNetsError as error:
+        return str(error)
+    return None
