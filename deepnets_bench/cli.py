@@ -12,6 +12,7 @@ import typer
 from deepnets_bench import __version__
 from deepnets_bench.commands import data, gnn, leaderboard, predict, run
 from deepnets_bench.errors import DeepNetsError
+from deepnets_bench.terminal import show_in_any_encoding
 
 app = typer.Typer(
     name="deepnets-bench",
@@ -48,6 +49,7 @@ def _show_warning(message: Warning | str, *_where: object, **_more: object) -> N
 
 def main() -> None:
     """Entry point. Exit code 0, 2 for bad input, 1 for work that failed, 130 for Ctrl-C."""
+    show_in_any_encoding()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # raised inside torch_geometric
     warnings.filterwarnings("ignore", message="Sparse (invariant|CSR)")  # raised inside its pooling layers
     warnings.showwarning = _show_warning

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from deepnets_bench.errors import RunFailed
+from deepnets_bench.terminal import show_in_any_encoding
+
 GRACE_SECONDS = 30.0  # for a process that was asked to stop to save its checkpoint
 
 # The import path is handed over before anything is imported: Python would put the working directory first.
@@ -25,6 +28,15 @@ _BOOT = (
     "from deepnets_bench.processes import serve; serve(*sys.argv[2:])"
 )
 Request = TypeVar("Request")
+
+
+def require_posix() -> None:
+    """Raise `RunFailed` where programs cannot be started, watched and ended as here."""
+    if os.name != "posix":
+        raise RunFailed(
+            "Training runs in processes of its own, which needs Linux or macOS; on Windows, run it "
+            "in the Windows Subsystem for Linux (WSL)."
+        )
 
 
 def start(
@@ -51,6 +63,7 @@ def start(
 
 def serve(module: str, name: str, descriptor: str) -> None:
     """The other side of `start`. Standard input is empty for `function`, which must never wait for it."""
+    show_in_any_encoding()
     function = getattr(importlib.import_module(module), name)
     requests = os.dup(0)
     with open(requests, "rb", closefd=False) as file:

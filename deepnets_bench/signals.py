@@ -52,7 +52,10 @@ def termination_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def interrupt_held_back() -> Iterator[None]:
-    """SIGINT takes effect when the block ends, and never in a process that is started in it."""
+    """SIGINT takes effect when the block ends, and never in a process that is started in it (on POSIX)."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -190,7 +190,7 @@ def carry_out(
         }
     stem = f"{folder.name}-{provenance.utc_now().replace(':', '')}"
     common["scores_file"] = write_scores(out / "scores", stem, scores)
-    common["peak_memory_mb"] = round(_peak_memory_mb(target), 1)
+    common["peak_memory_mb"] = _peak_memory_mb(target)
     common["device"] = _device_name(target, compute.size)
     rows = result_rows(job, dataset, {split: common | outcome for split, outcome in outcomes.items()})
     append_rows(out / RESULTS, rows)
@@ -290,12 +290,12 @@ def _device_name(device: torch.device, processes: int) -> str:
     return f"{name}, {processes} processes" if processes > 1 else name
 
 
-def _peak_memory_mb(device: torch.device) -> float:
+def _peak_memory_mb(device: torch.device) -> float | None:
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return provenance.peak_memory_mb()
+    on_gpu = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else provenance.peak_memory_mb()
+    return None if peak is None else round(peak, 1)
 
 
 def _file_digest(gnn: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -12,6 +11,11 @@ from pathlib import Path
 
 import deepnets_bench
 from deepnets_bench.processes import usable_cores
+
+try:
+    import resource
+except ImportError:  # not a POSIX system
+    resource = None  # type: ignore[assignment]
 
 _SOURCES = (".", "../generators", "../baselines")  # as in the repository, seen from the package's folder
 
@@ -46,7 +50,9 @@ def git_commit(folder: Path | None = None) -> str:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=True
+    )
     return done.stdout.strip()
 
 
@@ -73,7 +79,9 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+def peak_memory_mb() -> float | None:
+    """Largest resident memory of this process so far, in MB (10^6 bytes); None where it is not told."""
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

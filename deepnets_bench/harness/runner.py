@@ -15,6 +15,7 @@ from deepnets_bench.harness.isolation import Outcome, Task
 from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, is_finished, make_folder
 from deepnets_bench.harness.progress import JobProgress
 from deepnets_bench.leaderboard.results import append_rows
+from deepnets_bench.processes import require_posix
 from deepnets_bench.signals import termination_as_interrupt
 
 if TYPE_CHECKING:
@@ -58,8 +59,11 @@ def run_jobs(
     each learning curve. On a cluster, `dataset.root` and `out` must be on a file system that all machines
     share; the rows of finished jobs are appended there by the workers, under the lock that all writers take.
 
-    Ctrl-C (or SIGTERM) stops the running jobs, whose checkpoints are kept, and is raised again.
+    Ctrl-C (or SIGTERM) stops the running jobs, whose checkpoints are kept, and is raised again. Raises
+    `RunFailed` on systems other than POSIX ones.
     """
+    if cluster is None:
+        require_posix()
     messages: SimpleQueue[tuple[str, JobProgress]] = SimpleQueue()
     outcomes: list[Outcome] = []
 
