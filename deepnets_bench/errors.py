@@ -21,6 +21,17 @@ class RunFailed(DeepNetsError):
     """Work that was well asked for could not be finished (exit code 1)."""
 
 
+class NotFinite(RunFailed, ArithmeticError):
+    """Values of a network, or predicted for it, are NaN or infinite.
+
+    `graphs` are the positions in their batch of the graphs for which the hypernetwork gave such values.
+    """
+
+    def __init__(self, message: str, graphs: Iterable[int] = ()) -> None:
+        self.graphs = tuple(graphs)
+        super().__init__(message)
+
+
 class BadInput(DeepNetsError, ValueError):
     """The caller gave something unusable: a value, a file, an option (exit code 2)."""
 

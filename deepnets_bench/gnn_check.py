@@ -63,9 +63,10 @@ def require(spec: GNNSpec, dim: int = 32, **kwargs: Any) -> None:
 def check_output(name: str, x: Tensor, out: Any) -> Tensor:
     """`out` itself where it may replace the node states `x`; raises `BadInput` for anything else.
 
-    Shape, type, device and finite values: cheap enough for every step.
+    Shape, type and device: cheap enough for every step. Whether values are finite is another question, which
+    concerns single graphs of a batch.
     """
-    problem = _output_problem(x, out) or _finite_problem(out)
+    problem = _output_problem(x, out)
     if problem:
         raise BadInput(f"GNN '{name}': {problem}")
     checked: Tensor = out

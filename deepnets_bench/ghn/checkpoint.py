@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from deepnets_bench.errors import BadInput, CorruptFile, one_line
 from deepnets_bench.files import reading, replacing
-from deepnets_bench.ghn.config import GHNConfig
+from deepnets_bench.ghn.config import PUBLISHED_CUTOFF, GHNConfig
 from deepnets_bench.ghn.model import GHN
 
 FORMAT = "deepnets-bench GHN 1"
@@ -31,13 +31,19 @@ def save(ghn: GHN, path: str | os.PathLike[str]) -> None:
     """Write all weights and the configuration; the file appears whole or not at all.
 
     A path that ends in .pt gets the published layout (state_dict and config under the published keys),
-    which has no place for a plug-in GNN: `BadInput`. Raises `BadInput` too where the folder is not writable.
+    which has no place for a plug-in GNN, nor for another cutoff of virtual edges than 50: `BadInput`. Raises
+    `BadInput` too where the folder is not writable.
     """
     target = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ghn.state_dict().items()}
     if target.suffix == ".pt" and ghn.config.gnn is not None:
         raise BadInput(
             f"The published layout cannot hold GNN '{ghn.config.gnn}'; save to a .safetensors file."
+        )
+    if target.suffix == ".pt" and ghn.virtual_edges not in (1, PUBLISHED_CUTOFF):
+        raise BadInput(
+            f"The published layout cannot hold a cutoff of virtual edges other than {PUBLISHED_CUTOFF}, such "
+            f"as {ghn.virtual_edges}; save to a .safetensors file."
         )
     if not target.parent.is_dir():
         raise BadInput(f"Cannot write {target}: there is no such folder.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.errors import BadInput
+from deepnets_bench.errors import BadInput, NotFinite
 from deepnets_bench.ghn import assign
 from deepnets_bench.ghn.config import GHNConfig, preset
 from deepnets_bench.ghn.decoders import TwoLayer, build_decoder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from deepnets_bench.graph import ComputationGraph
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-VIRTUAL_EDGE_CUTOFF = 50
 
 
 class GHN(nn.Module):
@@ -51,7 +50,7 @@ class GHN(nn.Module):
         self.decoder_1d = TwoLayer(dim, 2 * dim, 2 * out)
         self.bias_class = nn.Sequential(nn.ReLU(), nn.Linear(out, config.num_classes))
         if config.is_graphormer:
-            self._shrink()
+            self._start_small()
 
     @classmethod
     def from_config(
@@ -90,17 +89,23 @@ class GHN(nn.Module):
     @property
     def virtual_edges(self) -> int:
         """Cutoff of the virtual edges that the graph network reads; 1 stands for none."""
-        return VIRTUAL_EDGE_CUTOFF if self.config.ve else 1
+        return self.config.virtual_edges if self.config.ve else 1
 
     def node_states(self, batch: GraphBatch) -> Tensor:
         """States of all nodes after the graph network and the layer norm: [N, hid].
 
-        Raises `BadInput` where the graph network returns something else than finite [N, hid] floats on
-        the device of its input.
+        Raises `BadInput` where the graph network returns something else than [N, hid] floats on the device
+        of its input, and `NotFinite`, which names the graphs, for values that are NaN or infinite.
         """
         x = self.embed(batch.op) + self.shape_enc(batch.shape)
         states: Tensor = self.gnn(x, batch)
-        check_output(self.config.gnn or type(self.gnn).__name__, x, states)
+        name = self.config.gnn or type(self.gnn).__name__
+        check_output(name, x, states)
+        finite = states.isfinite().all(1)
+        if not finite.all():
+            graphs = batch.batch[~finite].unique().tolist()
+            nodes = int((~finite).sum())
+            raise NotFinite(f"GNN '{name}': forward returns NaN or infinity for {nodes} nodes.", graphs)
         if self.config.layernorm:
             states = self.ln(states)
         return states
@@ -133,7 +138,7 @@ class GHN(nn.Module):
         """Predict the live parameters of every graph: name → tensor, in node order.
 
         Always in the precision of the decoder's weights, under autocast too. Raises `BadInput` for an
-        unusable output of the graph network or a classifier of another size.
+        unusable output of the graph network or a classifier of another size, `NotFinite` as `node_states`.
         """
         plan, states = self._plan_and_states(batch)
         with torch.autocast(states.device.type, enabled=False):
@@ -234,11 +239,10 @@ class GHN(nn.Module):
         return outputs.unflatten(1, (2, -1))
 
     @torch.no_grad()
-    def _shrink(self) -> None:
+    def _start_small(self) -> None:
         """Initialise as GHN-3: small embeddings, and last layers that start near zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.trunc_normal_(module.weight, std=self.config.hid**-0.5)
+        shrink_embeddings(self.embed, self.config.hid)
+        shrink_embeddings(self.shape_enc, self.config.hid)
         for layers in (self.decoder_1d, self.decoder, self.decoder.class_layer_predictor):
             last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
             last.weight /= 5
@@ -255,8 +259,22 @@ def _with_transform(gnn: nn.Module) -> nn.Module:
     return adapt(gnn, type(gnn).__name__, getattr(gnn, "edges", "undeclared"))
 
 
+def shrink_embeddings(module: nn.Module, dim: int) -> None:
+    """Initialise the embeddings inside a module as GHN-3: a truncated normal of deviation 1/√dim."""
+    for part in module.modules():
+        if isinstance(part, nn.Embedding):
+            nn.init.trunc_normal_(part.weight, std=dim**-0.5)
+
+
 def build_gnn(config: GHNConfig) -> nn.Module:
-    """The graph network that `config` names."""
+    """The graph network that `config` names, with fresh weights; raises what `GNNSpec.build` raises."""
+    gnn = _fresh_gnn(config)
+    if config.is_graphormer:
+        shrink_embeddings(gnn, config.hid)
+    return gnn
+
+
+def _fresh_gnn(config: GHNConfig) -> nn.Module:
     if config.gnn is not None:
         from deepnets_bench.gnn import resolve
 

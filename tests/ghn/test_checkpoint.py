@@ -47,6 +47,33 @@ def test_round_trip_keeps_the_plug_in(tmp_path: Path) -> None:
         ghn.save(tmp_path / "ghn.pt")
 
 
+def test_the_cutoff_of_virtual_edges_is_kept(tmp_path: Path) -> None:
+    ghn, path = GHN.from_config(SMALL | {"virtual_edges": 7}), tmp_path / "ghn.safetensors"
+    ghn.save(path)
+    assert GHN.load(path).virtual_edges == 7
+    with pytest.raises(BadInput, match="cutoff of virtual edges other than 50, such as 7"):
+        ghn.save(tmp_path / "ghn.pt")
+    config = ghn.config.to_dict()
+    del config["virtual_edges"]  # as files were written before there was such a setting
+    metadata = {"format": FORMAT, "config": json.dumps(config)}
+    safetensors.torch.save_file(ghn.state_dict(), path, metadata)
+    assert GHN.load(path).virtual_edges == 50
+
+
+def test_the_published_layout_has_the_published_keys(tmp_path: Path) -> None:
+    small().save(tmp_path / "a.pt")
+    assert set(torch.load(tmp_path / "a.pt", weights_only=True)["config"]) == {
+        "num_classes",
+        "max_shape",
+        "hypernet",
+        "decoder",
+        "weight_norm",
+        "ve",
+        "layernorm",
+        "hid",
+    }
+
+
 def test_published_checkpoint_with_optimizer_and_data_parallel_names(tmp_path: Path) -> None:
     ghn = small()
     config = {"max_shape": [8, 8, 3, 3], "num_classes": 10, "hypernet": "gatedgnn", "decoder": "conv"}

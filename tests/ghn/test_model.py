@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from deepnets_bench.dataset import GraphBatch
-from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.errors import BadInput, NotFinite, UnknownName
 from deepnets_bench.ghn.config import GHNConfig
 from deepnets_bench.ghn.model import GHN
 from tests.ghn.networks import ATTENTION, BARE, CONVOLUTIONS
@@ -81,13 +81,46 @@ class Broken(nn.Module):
         ("list", "GNN 'Broken': forward returns list"),
         ("integers", "GNN 'Broken': forward returns torch.int64 where the node states"),
         ("double", "GNN 'Broken': forward returns torch.float64 where the node states are torch.float32"),
-        ("nan", "GNN 'Broken': forward returns NaN"),
         ("device", "GNN 'Broken': forward returns a tensor on meta where the node states are on cpu"),
     ],
 )
 def test_broken_gnn_is_named(fault: str, sentence: str, batch: GraphBatch) -> None:
     with pytest.raises(BadInput, match=sentence):
         GHN(GHNConfig(), gnn=Broken(fault))(batch)
+
+
+class Partial(nn.Module):
+    def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
+        return torch.where(batch.batch[:, None] == 1, x / 0, x)
+
+
+def test_graphs_whose_states_are_not_finite_are_named(batch: GraphBatch) -> None:
+    nodes = int(batch.ptr[2] - batch.ptr[1])
+    sentence = f"GNN 'Partial': forward returns NaN or infinity for {nodes} nodes"
+    with pytest.raises(NotFinite, match=sentence) as caught:
+        GHN(GHNConfig(), gnn=Partial())(batch)
+    assert caught.value.graphs == (1,)
+
+
+def test_virtual_edges_are_computed_up_to_the_cutoff_of_the_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert GHN.from_config("ghn2").virtual_edges == 50
+    assert GHN.from_config({"virtual_edges": 7, "ve": False}).virtual_edges == 1
+    ghn = GHN.from_config({"virtual_edges": 2, "hid": 8, "max_shape": (8, 8, 3, 3)})
+    largest = []
+    forward = ghn.gnn.forward
+
+    def watched(x: Tensor, seen: GraphBatch) -> Tensor:
+        largest.append(int(seen.distance.max()))
+        return forward(x, seen)
+
+    monkeypatch.setattr(ghn.gnn, "forward", watched)
+    ghn.predict(CONVOLUTIONS, width=16, image_size=16)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.LazyLinear(10))
+    module(torch.zeros(1, 3, 8, 8))
+    ghn.initialize(module, (3, 8, 8))
+    assert largest == [2, 2]
 
 
 def test_prediction_of_a_network_runs_and_needs_no_gradient() -> None:
@@ -122,6 +155,7 @@ def test_unknown_names_list_the_choices() -> None:
         {"hypernet": "graphormer"},
         {"hypernet": "graphormer", "layers": 3, "heads": 5},
         {"hidden": 32},
+        {"virtual_edges": 0},
     ],
 )
 def test_unusable_settings_are_refused(config: dict[str, object]) -> None:
