@@ -14,11 +14,6 @@ _ATTEMPTS = 10
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 
 
-def batch_generator(seed: int, step: int, image: int = 0) -> np.random.Generator:
-    """The random numbers of a training batch, or of one `image` of it (counted from 1)."""
-    return np.random.Generator(np.random.Philox(key=(seed, step), counter=(1 << 64) + (image << 128)))
-
-
 def shifted(images: Tensor, offsets: Tensor, border: str) -> Tensor:
     """Move image i of [n, channels, size, size] by `offsets[i]` pixels (rows, columns).
 

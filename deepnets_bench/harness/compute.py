@@ -99,10 +99,6 @@ class Compute:
             distributed.all_reduce(total)
         return total.tolist()
 
-    def any(self, flag: bool) -> bool:
-        """Is it so in any process?"""
-        return self.sums([flag])[0] > 0
-
     def first(self, text: str) -> str:
         """The text of the first process that has one."""
         texts: list[str] = [text]

@@ -46,6 +46,10 @@ class StoredNetwork:
 
         return self.widths[int(image_size > IMAGENET_FROM)]
 
+    def fingerprint(self) -> str:
+        """As `Architecture.fingerprint`."""
+        return self.architecture.fingerprint()
+
     def program(self, **sizes: Any) -> Program:
         """As `Architecture.program`."""
         return self.architecture.program(**sizes)

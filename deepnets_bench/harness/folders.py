@@ -19,7 +19,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as change
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.harness.augmentation import batch_generator, jitter, random_part
+from deepnets_bench.harness.augmentation import jitter, random_part
 from deepnets_bench.harness.images import (
     Batch,
     ImageSet,
@@ -28,6 +28,7 @@ from deepnets_bench.harness.images import (
     training_rows,
     with_noise,
 )
+from deepnets_bench.harness.randomness import IMAGE_CHANGES, Streams
 from deepnets_bench.harness.tracks import Images
 from deepnets_bench.processes import usable_cores
 
@@ -87,23 +88,23 @@ class FolderImages:
                 images = with_noise(images, *self._noise, start, MEAN, STD)
             yield images, self.labels[start : start + batch_size].to(self.device)
 
-    def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
-        key = (step, seed, protocol)
+    def training_batch(self, step: int, streams: Streams, protocol: Images) -> Batch:
+        key = (step, streams, protocol)
         known, ahead = self._ahead
         if known != key:
             ahead = self._read_training(*key)
         # The first image that cannot be read ends the training here, with its path.
         pixels = torch.stack([future.result() for future in ahead])
-        self._ahead = (step + 1, seed, protocol), self._read_training(step + 1, seed, protocol)
-        rows = training_rows(len(self), step, protocol.batch_size, seed)
+        self._ahead = (step + 1, streams, protocol), self._read_training(step + 1, streams, protocol)
+        rows = training_rows(len(self), step, protocol.batch_size, streams)
         labels = self.labels[torch.from_numpy(rows)]
         return normalised(pixels.to(self.device), MEAN, STD), labels.to(self.device)
 
-    def _read_training(self, step: int, seed: int, protocol: Images) -> list[Future[Tensor]]:
-        rows = training_rows(len(self), step, protocol.batch_size, seed)
+    def _read_training(self, step: int, streams: Streams, protocol: Images) -> list[Future[Tensor]]:
+        rows = training_rows(len(self), step, protocol.batch_size, streams)
 
         def read(position: int, row: int) -> Tensor:
-            random = batch_generator(seed, step, position + 1)
+            random = streams.generator(IMAGE_CHANGES, step, position)
             return random_pixels(read_image(self.paths[row]), self.size, protocol, random)
 
         return [_pool().submit(read, position, row) for position, row in enumerate(rows.tolist())]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepnets_bench.harness.augmentation import batch_generator, noise, shifted
+from deepnets_bench.harness.augmentation import noise, shifted
+from deepnets_bench.harness.randomness import IMAGE_CHANGES, IMAGE_ORDER, Streams
 
 if TYPE_CHECKING:
     from deepnets_bench.harness.tracks import Images
@@ -51,8 +52,8 @@ class ImagePart(Protocol):
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All images in their order, without random changes."""
 
-    def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
-        """Images of one training step with random changes, a function of (seed, step) alone."""
+    def training_batch(self, step: int, streams: Streams, protocol: Images) -> Batch:
+        """Images of one training step with random changes, a function of `streams` and `step` alone."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class LabelledImages:
         for images, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
             yield self._normalised(images), labels
 
-    def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
-        return training_batch(self, step, protocol.batch_size, protocol.shift, seed, flip=protocol.flip)
+    def training_batch(self, step: int, streams: Streams, protocol: Images) -> Batch:
+        return training_batch(self, step, protocol.batch_size, protocol.shift, streams, flip=protocol.flip)
 
     def _normalised(self, images: Tensor) -> Tensor:
         return images if images.is_floating_point() else normalised(images, self.mean, self.std)
@@ -120,9 +121,9 @@ class ImageSet:
         """The same images on another device."""
         return ImageSet(self.num_classes, self.train.to(device), self.val.to(device), self.test.to(device))
 
-    def training_batch(self, step: int, seed: int, protocol: Images) -> Batch:
-        """Images and labels of one training step, a function of (seed, step) alone."""
-        return self.train.training_batch(step, seed, protocol)
+    def training_batch(self, step: int, streams: Streams, protocol: Images) -> Batch:
+        """Images and labels of one training step, a function of `streams` and `step` alone."""
+        return self.train.training_batch(step, streams, protocol)
 
 
 def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -191,33 +192,33 @@ def stratified_partition(labels: np.ndarray) -> dict[str, np.ndarray]:
     return {name: random.permutation(np.concatenate(parts)) for name, parts in rows.items()}
 
 
-def training_rows(count: int, step: int, batch_size: int, seed: int) -> np.ndarray:
+def training_rows(count: int, step: int, batch_size: int, streams: Streams) -> np.ndarray:
     """Which of `count` images meet at a step.
 
     Each epoch passes through a new permutation of the images; the incomplete last batch is left out.
     """
     batch_size = min(batch_size, count)
     epoch, position = divmod(step, count // batch_size)
-    return _epoch_order(count, epoch, seed)[position * batch_size : (position + 1) * batch_size]
+    return _epoch_order(count, epoch, streams)[position * batch_size : (position + 1) * batch_size]
 
 
 @lru_cache(maxsize=2)  # a million images take longer to permute than to draw
-def _epoch_order(count: int, epoch: int, seed: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=(seed, epoch))).permutation(count)
+def _epoch_order(count: int, epoch: int, streams: Streams) -> np.ndarray:
+    return streams.generator(IMAGE_ORDER, epoch).permutation(count)
 
 
 def training_batch(
-    data: LabelledImages, step: int, batch_size: int, shift: int, seed: int, *, flip: bool = False
+    data: LabelledImages, step: int, batch_size: int, shift: int, streams: Streams, *, flip: bool = False
 ) -> Batch:
-    """Images and labels of one training step, a function of (seed, step) alone.
+    """Images and labels of one training step, a function of `streams` and `step` alone.
 
     With `shift`, every image moves by an integer offset drawn from ±shift in each direction; with `flip`,
     half of them are mirrored.
     """
-    rows = training_rows(len(data), step, batch_size, seed)
+    rows = training_rows(len(data), step, batch_size, streams)
     index = torch.from_numpy(rows).to(data.device)
     images, labels = data.images[index], data.labels[index]
-    random = batch_generator(seed, step)
+    random = streams.generator(IMAGE_CHANGES, step)
     if shift:
         offsets = random.integers(-shift, shift + 1, size=(len(rows), 2))
         images = shifted(images, torch.from_numpy(offsets), data.border)

@@ -120,7 +120,7 @@ def carry_out(
     from deepnets_bench.harness.checkpoint import remove_checkpoints
     from deepnets_bench.harness.compute import Compute
     from deepnets_bench.harness.loading import load_images
-    from deepnets_bench.harness.scoring import pick_device, score_splits, virtual_edges
+    from deepnets_bench.harness.scoring import pick_device, score_splits
     from deepnets_bench.harness.training import Progress, Trainer
 
     track, seed = job.track, job.seed
@@ -129,11 +129,10 @@ def carry_out(
     folder = job.folder(out, config_hash)
     make_folder(folder)
     torch.set_num_threads(track.training.threads)
-    torch.manual_seed(seed)
     rank = place.rank if place else 0
     target = pick_device(device, rank)
     image_set = load_images(track.images, job.images)
-    ghn = build_ghn(track, job.gnn, job.options, image_set.num_classes)
+    ghn = build_ghn(track, job.gnn, job.options, image_set.num_classes, seed)
     compute = Compute(target, track.training.precision, place)
 
     def report_training(progress: Progress) -> None:
@@ -152,7 +151,6 @@ def carry_out(
         image_set,
         seed=seed,
         compute=compute,
-        virtual_edges=virtual_edges(track, ghn),
         validation=load_networks(root, "val", track.selection.count),
         folder=folder,
         report=report_training,
@@ -180,10 +178,10 @@ def carry_out(
     for split, result in score_splits(ghn, track, root, image_set.to(target), splits, report):
         scores[split] = result.accuracies
         status = "ok" if not result.failures else "partial" if result.accuracies else "failed"
-        told = [failed_networks(state.failures, state.last_failure), result.reason]
+        remarks = [failed_networks(state.failures, state.last_failure), result.reason]
         outcomes[split] = {
             "status": status,
-            "reason": "; ".join(filter(None, told)),
+            "reason": "; ".join(filter(None, remarks)),
             "eval_seconds": round(result.seconds, 2),
             "eval_cpu_seconds": round(result.cpu_seconds, 2),
             **accuracy_summary(result.accuracies),
@@ -243,14 +241,18 @@ def _edges(gnn: str) -> str:
         return ""
 
 
-def build_ghn(track: Track, gnn: str, options: Mapping[str, Any], num_classes: int) -> GHN:
-    """The track's hypernetwork around a GNN, with fresh weights from PyTorch's generator.
+def build_ghn(track: Track, gnn: str, options: Mapping[str, Any], num_classes: int, seed: int = 0) -> GHN:
+    """The track's hypernetwork around a GNN, with the fresh weights of a seed.
 
-    Raises `BadInput` for a GNN with more parameters than the track permits.
+    Those of everything but the GNN are the same for every GNN. Raises `BadInput` for a GNN with more
+    parameters than the track permits.
     """
+    import torch
+
     from deepnets_bench.ghn.config import preset
-    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.ghn.model import GHN, build_gnn
     from deepnets_bench.gnn import resolve
+    from deepnets_bench.harness.randomness import FRAME_WEIGHTS, GNN_WEIGHTS, Streams
 
     config = replace(
         preset(track.ghn.config, num_classes),
@@ -259,8 +261,13 @@ def build_ghn(track: Track, gnn: str, options: Mapping[str, Any], num_classes: i
         gnn=gnn,
         gnn_options=dict(options),
         ve=resolve(gnn).edges in ("virtual", "undeclared"),
+        virtual_edges=track.ghn.virtual_edges,
     )
-    ghn = GHN(config)
+    streams, cpu = Streams.of_run(track, seed), torch.device("cpu")
+    with streams.seeded(cpu, GNN_WEIGHTS):
+        module = build_gnn(config)
+    with streams.seeded(cpu, FRAME_WEIGHTS):
+        ghn = GHN(config, module)
     budget, count = track.ghn.max_gnn_params, sum(weight.numel() for weight in ghn.gnn.parameters())
     if budget is not None and count > budget:
         raise BadInput(

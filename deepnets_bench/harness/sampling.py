@@ -13,6 +13,7 @@ from deepnets_bench.dataset import MetaBatchSampler
 from deepnets_bench.errors import BadInput
 from deepnets_bench.folding import assemble
 from deepnets_bench.harness.data import StoredArchitectures
+from deepnets_bench.harness.randomness import ARCHITECTURES, WIDTHS, Streams
 from deepnets_bench.harness.tracks import Networks
 from deepnets_bench.widths import draw_sizes
 
@@ -31,7 +32,7 @@ class Draw:
 
 
 class NetworkSampler:
-    """The meta-batches of a training; those of step s depend on (seed, s) alone.
+    """The meta-batches of a training; those of step s depend on `streams` and s alone.
 
     Architectures above `protocol.max_nodes` or `max_params` are left out; so are, whole, meta-batches
     above `max_meta_batch_nodes`. Raises `BadInput` if too few architectures remain.
@@ -44,9 +45,9 @@ class NetworkSampler:
         *,
         image_size: int,
         num_classes: int,
-        seed: int,
+        streams: Streams,
     ) -> None:
-        self.seed, self.architectures, self.protocol = seed, architectures, protocol
+        self.streams, self.architectures, self.protocol = streams, architectures, protocol
         self._sizes = {
             "width": protocol.reference_width,
             "image_size": image_size,
@@ -66,7 +67,10 @@ class NetworkSampler:
                 f"limits on nodes and parameters, fewer than its meta-batch of {protocol.meta_batch_size}."
             )
         self._meta_batches = MetaBatchSampler(
-            nodes[self.indices], protocol.meta_batch_size, protocol.max_meta_batch_nodes, seed
+            nodes[self.indices],
+            protocol.meta_batch_size,
+            protocol.max_meta_batch_nodes,
+            streams.seed(ARCHITECTURES),
         )
 
     def _node_counts(self) -> np.ndarray:
@@ -89,5 +93,5 @@ class NetworkSampler:
         """The meta-batches of `step` and all after it, without end."""
         positions = islice(iter(self._meta_batches), step, None)
         for number, chosen in zip(count(step), positions, strict=False):
-            random = np.random.Generator(np.random.Philox(key=(self.seed, number)))
+            random = self.streams.generator(WIDTHS, number)
             yield [self._draw(self.indices[i], random) for i in chosen]

@@ -32,13 +32,15 @@ def score_splits(
 
     `noise` is the standard deviation of Gaussian noise on the pixels, in [0, 1].
     """
+    # Once, because image files that were decoded are kept with the part.
+    parts = {part: images.part(part).head(track.evaluation.max_images) for part in ("val", "test")}
+    if noise:
+        parts = {name: part.noisy(noise) for name, part in parts.items()}
     for name in splits:
         protocol = track.evaluation.splits[name]
-        data = images.part(protocol.images).head(track.evaluation.max_images)
-        data = data.noisy(noise) if noise else data
         width = track.evaluation.width
 
-        def tell(done: Evaluation, name: str = name, total: int = protocol.count) -> None:
+        def report_network(done: Evaluation, name: str = name, total: int = protocol.count) -> None:
             if report:
                 finished = len(done.accuracies) + len(done.failures)
                 report(JobProgress(name, finished, total, f"accuracy {done.mean:.1%}"))
@@ -48,14 +50,13 @@ def score_splits(
             evaluate(
                 ghn,
                 load_networks(root, name, protocol.count),
-                data,
+                parts[protocol.images],
                 width=width if width == "stored" else width * protocol.width_factor,
                 fc_dim=track.evaluation.fc_dim,
                 num_classes=images.num_classes,
-                virtual_edges=virtual_edges(track, ghn),
                 batch_size=track.evaluation.batch_size,
                 top_k=track.evaluation.top_k,
-                on_network=tell,
+                on_network=report_network,
             ),
         )
 
@@ -91,11 +92,6 @@ def score_checkpoint(
         summary = accuracy_summary(result.accuracies)
         count = track.evaluation.splits[name].count
         yield name, {"n_split": count, "reason": result.reason, **summary}
-
-
-def virtual_edges(track: Track, ghn: GHN) -> int:
-    """Cutoff of the virtual edges to compute: the track's where the GNN reads them, 1 otherwise."""
-    return track.ghn.virtual_edges if ghn.config.ve else 1
 
 
 def pick_device(name: str, rank: int = 0) -> torch.device:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from deepnets_bench.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.harness.accumulation import GradientAccumulator, Member
 from deepnets_bench.harness.checkpoint import load_checkpoint, save_checkpoint
 from deepnets_bench.harness.compute import MIN_SCALE, Compute
 from deepnets_bench.harness.curve import learning_curve
-from deepnets_bench.harness.evaluation import evaluate, is_out_of_memory
+from deepnets_bench.harness.evaluation import evaluate
 from deepnets_bench.harness.images import ImageSet
+from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.sampling import Draw, NetworkSampler
 from deepnets_bench.harness.schedule import learning_rate
 from deepnets_bench.harness.tracks import Optimisation, Track
-from deepnets_bench.network import execute, unpack
+from deepnets_bench.network import unpack
 from deepnets_bench.operations import Step
 from deepnets_bench.signals import stop_signals
 
@@ -50,22 +50,6 @@ class Progress:
 
 
 @dataclass
-class _Tally:
-    """What became of the networks that one process ran in one step."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    ran: int = 0
-    failed: int = 0
-    spoilt: bool = False  # the hypernetwork itself failed, so that there is no gradient
-    reason: str = ""  # of the last failure
-
-    def fail(self, error: BaseException) -> None:
-        self.failed += 1
-        self.reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-@dataclass
 class TrainingState:
     """All that a resumed training needs beside the weights and the optimiser; sampling needs only `step`."""
 
@@ -73,7 +57,7 @@ class TrainingState:
     failures: int = 0
     last_failure: str = ""
     seconds: float = 0.0
-    cpu_seconds: float = 0.0  # of this process, all its threads
+    cpu_seconds: float = 0.0  # of all processes and their threads
     window: list[tuple[float, float]] = field(default_factory=list)  # (loss, accuracy) since the last log
     val_accuracy: float | None = None
     best_accuracy: float = -1.0
@@ -83,9 +67,9 @@ class TrainingState:
 class Trainer:
     """Trains `ghn` by a track's protocol; `run()` goes from the current step to the last.
 
-    Step s samples its networks and images from (seed, s) alone, so a training that was interrupted and
-    resumed from its checkpoint equals one that was not, bit for bit on the CPU. With a `folder`, the
-    learning curve (`curve.csv`) and the newest two checkpoints are kept there.
+    All that step s draws comes from the streams of (track, seed) at s (`randomness`), so a training that was
+    interrupted and resumed from its checkpoint equals one that was not, bit for bit on the CPU. With a
+    `folder`, the learning curve (`curve.csv`) and the newest two checkpoints are kept there.
 
     Where `compute` has several processes, each runs its share of every meta-batch, and all apply the
     gradient of the mean over all networks: the same training, but for the rounding of sums, as that of one
@@ -102,7 +86,6 @@ class Trainer:
         *,
         seed: int,
         compute: Compute | None = None,
-        virtual_edges: int = 1,
         validation: Sequence[Architecture | StoredNetwork] = (),
         folder: Path | None = None,
         report: Callable[[Progress], None] | None = None,
@@ -115,10 +98,11 @@ class Trainer:
             )
         self.track, self.seed, self.folder = track, seed, folder
         self.report = report if compute.rank == 0 else None
-        self.virtual_edges = virtual_edges
+        self.streams = Streams.of_run(track, seed)
         self.ghn = ghn.to(compute.device)
         compute.spread(self.ghn)
         self.images = images.to(compute.device)
+        self.validation_images = self.images.val.head(track.selection.images)
         self.architectures = architectures
         self.validation = validation[: track.selection.count]
         self.sampler = NetworkSampler(
@@ -126,8 +110,9 @@ class Trainer:
             track.networks,
             image_size=track.images.size,
             num_classes=images.num_classes,
-            seed=seed,
+            streams=self.streams,
         )
+        self.accumulate = GradientAccumulator(self.ghn, track.training, compute, self.streams)
         self.optimiser = _optimiser(track.training, self.ghn)
         self.state = TrainingState()
         self.best_weights: dict[str, Tensor] | None = None
@@ -137,7 +122,7 @@ class Trainer:
         """Train to the last step; SIGINT and SIGTERM end it after the current step, checkpoint saved."""
         protocol, state = self.track.training, self.state
         started = time.perf_counter() - state.seconds
-        cpu_started = time.process_time() - state.cpu_seconds
+        cpu_time = time.process_time()
         folder = self.folder if self.compute.rank == 0 else None
         with stop_signals() as stopped, learning_curve(folder, state.step) as write_row:
             self.ghn.train()
@@ -154,7 +139,6 @@ class Trainer:
                     self._validate() if state.step % self.track.selection.interval == 0 or last else None
                 )
                 state.seconds = time.perf_counter() - started
-                state.cpu_seconds = time.process_time() - cpu_started
                 if state.step % protocol.log_interval == 0 or validated is not None or last:
                     write_row(self._curve_row(lr, validated))
                 if self.report:
@@ -162,7 +146,9 @@ class Trainer:
                     self.report(
                         Progress(state.step, protocol.steps, loss, accuracy, speed, state.val_accuracy)
                     )
-                stop = self.compute.any(stopped())
+                before, cpu_time = cpu_time, time.process_time()
+                stop, cpu_seconds = self.compute.sums([stopped(), cpu_time - before])
+                state.cpu_seconds += cpu_seconds
                 if stop or last or state.step % protocol.checkpoint_interval == 0:
                     self.save()
                 if stop and not last:
@@ -173,99 +159,22 @@ class Trainer:
 
     def _step(self, step: int, draws: Sequence[Draw], lr: float) -> tuple[float, float, int]:
         """One update; returns mean loss, mean accuracy and the number of networks that ran."""
-        torch.manual_seed(_mix(self.seed, step))  # dropout in the classifiers
-        images, labels = self.images.training_batch(step, self.seed, self.track.images)
+        compute = self.compute
+        images, labels = self.images.training_batch(step, self.streams, self.track.images)
         self.optimiser.zero_grad(set_to_none=True)
-        tally = _Tally()
-        try:
-            self._differentiate(draws, images, labels, tally)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            tally.fail(error)
-            tally.spoilt = True
-        if tally.failed and self.compute.device.type == "cuda":
+        positions = range(compute.rank, len(draws), compute.size)
+        members = [Member(position, *self._build(draws[position])) for position in positions]
+        result = self.accumulate(step, members, images, labels)
+        if result.failed and compute.device.type == "cuda":
             torch.cuda.empty_cache()  # here, where no error keeps the tensors of what failed alive
-        sums = self.compute.sums([tally.loss, tally.correct, tally.ran, tally.failed, tally.spoilt])
-        loss, correct, (ran, failed, spoilt) = sums[0], sums[1], map(int, sums[2:])
+        sums = compute.sums([result.loss, result.correct, result.ran, result.failed, result.skipped])
+        loss, correct, (ran, failed, skipped) = sums[0], sums[1], map(int, sums[2:])
         if failed:
-            self._count_failures(failed, self.compute.first(tally.reason))
-        if not ran or spoilt:
+            self._count_failures(failed, compute.first(result.reason))
+        if not ran or skipped:
             return math.nan, math.nan, 0
         self._update(lr, ran)
         return loss / ran, correct / ran, ran
-
-    def _differentiate(self, draws: Sequence[Draw], images: Tensor, labels: Tensor, tally: _Tally) -> None:
-        """Add to the weights' gradients those of the losses of this process's share of the networks.
-
-        Every network is run and differentiated on its own, up to its predicted parameters, and the
-        hypernetwork once for all of them: the same gradient as that of the summed loss, with the
-        activations of one network in memory at a time.
-        """
-        compute = self.compute
-        mine = draws[compute.rank :: compute.size]
-        graphs, networks = zip(*map(self._build, mine), strict=True)
-        with compute.autocast():
-            predictions = self.ghn(self._graph_batch(graphs))
-        share = iter(zip(networks, predictions, strict=True))
-        outputs: list[Tensor] = []
-        gradients: list[Tensor] = []
-        for position, draw in enumerate(draws):
-            if position % compute.size != compute.rank:
-                self._pass_over(draw, len(labels))
-                continue
-            steps, predicted = next(share)
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in predicted.items()}
-            try:
-                self._run_network(steps, leaves, images, labels, tally)
-            except (RuntimeError, MemoryError, FloatingPointError) as error:
-                tally.fail(error)
-                continue
-            used = [(predicted[name], leaf.grad) for name, leaf in leaves.items() if leaf.grad is not None]
-            outputs += [tensor for tensor, _ in used]
-            gradients += [gradient for _, gradient in used]
-        if outputs:
-            torch.autograd.backward(outputs, gradients)
-
-    def _run_network(
-        self,
-        steps: tuple[Step, ...],
-        params: dict[str, Tensor],
-        images: Tensor,
-        labels: Tensor,
-        tally: _Tally,
-    ) -> None:
-        """Leave the gradient of a network's loss in its parameters."""
-        training = self.track.training
-        with self.compute.autocast():
-            logits = execute(steps, images, params, training=True, fast=training.fast_gradients)
-            loss = F.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
-        value = total = loss.item()
-        if training.predicted_norm_penalty:
-            norms = torch._foreach_norm(list(params.values()))
-            loss = loss + training.predicted_norm_penalty * torch.stack(norms).sum()
-            total = loss.item()
-        if not math.isfinite(total):
-            raise FloatingPointError(f"the loss is {total}")
-        self.compute.scaled(loss).backward()
-        if training.clip_network_grad_norm is not None:
-            self._clip(params.values(), training.clip_network_grad_norm)
-        tally.loss += value
-        tally.correct += (logits.detach().argmax(1) == labels).float().mean().item()
-        tally.ran += 1
-
-    def _clip(self, leaves: Iterable[Tensor], limit: float) -> None:
-        """Shorten the gradient of one network; raises `FloatingPointError` for one that is not finite."""
-        scaler = self.compute.scaler
-        norm = torch.nn.utils.clip_grad_norm_(leaves, limit * (scaler.get_scale() if scaler else 1.0))
-        if scaler is None and not torch.isfinite(norm):  # with a scaler it is how the right scale is found
-            raise FloatingPointError(f"the norm of its gradient is {norm.item()}")
-
-    def _pass_over(self, draw: Draw, n_images: int) -> None:
-        """Take the random numbers that a network of another process takes, so that ours find their own."""
-        if self.architectures[draw.index].fc_layers > 1:
-            hidden = torch.ones(n_images, draw.fc_dim, dtype=self.compute.dtype, device=self.compute.device)
-            F.dropout(hidden, 0.5)
 
     def _update(self, lr: float, n_networks: int) -> None:
         """Step along the mean gradient of all networks, unless it is not finite."""
@@ -315,10 +224,6 @@ class Trainer:
         self._built[draw] = built
         return built
 
-    def _graph_batch(self, graphs: Sequence[ComputationGraph]) -> GraphBatch:
-        batch = GraphBatch.from_graphs(list(graphs), virtual_edges=self.virtual_edges)
-        return batch.to(self.compute.device)
-
     def _validate(self) -> float | None:
         """Mean accuracy on a few validation networks and images; keeps the best weights if the rule asks."""
         if not self.validation or self.compute.rank:
@@ -327,11 +232,10 @@ class Trainer:
         result = evaluate(
             self.ghn,
             self.validation,
-            self.images.val.head(self.track.selection.images),
+            self.validation_images,
             width=evaluation.width,
             fc_dim=evaluation.fc_dim,
             num_classes=self.images.num_classes,
-            virtual_edges=self.virtual_edges,
             batch_size=evaluation.batch_size,
             top_k=evaluation.top_k,
         )
@@ -398,8 +302,3 @@ class Trainer:
 def _optimiser(protocol: Optimisation, ghn: torch.nn.Module) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if protocol.optimiser == "adam" else torch.optim.AdamW
     return kind(ghn.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
-
-
-def _mix(seed: int, step: int) -> int:
-    """A seed for PyTorch's generator that differs between all (seed, step)."""
-    return ((seed << 32) + step) % (1 << 63)

@@ -7,13 +7,15 @@ from PIL import Image
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness import folders
-from deepnets_bench.harness.augmentation import batch_generator, jitter, random_part
+from deepnets_bench.harness.augmentation import jitter, random_part
 from deepnets_bench.harness.loading import fingerprint, load_images
+from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.tracks import load_track
 from tests.harness.image_files import write_class, write_parts
 
 OWN = load_track("imagefolder").images.model_copy(update={"batch_size": 4})
 IMAGENET = load_track("imagenet").images
+RUN = Streams((5,))
 
 
 @pytest.fixture(scope="module")
@@ -97,29 +99,29 @@ def test_memory_for_decoded_images_is_bounded(root, monkeypatch):
     assert 3 <= len(part._kept) <= 4  # a thread may be at work while another one fills the last place
 
 
-def test_a_training_batch_is_a_function_of_seed_and_step_alone(root):
+def test_a_training_batch_is_a_function_of_streams_and_step_alone(root):
     whole = load_images(OWN, root)
     for step in range(3):
         torch.rand(7)
-        last = whole.training_batch(step, 5, OWN)
-    resumed = load_images(OWN, root).training_batch(2, 5, OWN)
+        last = whole.training_batch(step, RUN, OWN)
+    resumed = load_images(OWN, root).training_batch(2, RUN, OWN)
     assert torch.equal(last[0], resumed[0])
     assert torch.equal(last[1], resumed[1])
     assert last[0].shape == (4, 3, 64, 64)
-    assert not torch.equal(last[0], whole.training_batch(2, 6, OWN)[0])
+    assert not torch.equal(last[0], whole.training_batch(2, Streams((6,)), OWN)[0])
 
 
 def test_an_epoch_shows_every_training_image_once(root):
     images = load_images(OWN, root)
     protocol = OWN.model_copy(update={"batch_size": 6})
-    labels = torch.cat([images.training_batch(step, 0, protocol)[1] for step in range(3)])
+    labels = torch.cat([images.training_batch(step, RUN, protocol)[1] for step in range(3)])
     assert torch.bincount(labels).tolist() == [6, 6, 6]
 
 
 def test_without_crops_jitter_and_flips_training_images_are_those_of_the_evaluation(root):
     plain = OWN.model_copy(update={"crop_area": None, "colour_jitter": None, "flip": False, "batch_size": 18})
     images = load_images(plain, root)
-    batch, labels = images.training_batch(0, 0, plain)
+    batch, labels = images.training_batch(0, RUN, plain)
     seen = {
         tuple(image[:, 30, 30].tolist()) for image, label in zip(batch, labels, strict=True) if label == 1
     }
@@ -147,7 +149,7 @@ def test_noise_depends_on_the_image_alone_and_pixels_stay_in_range(root):
 
 
 def test_random_parts_have_the_area_and_aspect_they_should():
-    boxes = [random_part(batch_generator(0, step), 60, 100, (0.08, 1.0)) for step in range(400)]
+    boxes = [random_part(RUN.generator("test", step), 60, 100, (0.08, 1.0)) for step in range(400)]
     for top, left, height, width in boxes:
         assert 0 <= top <= 60 - height
         assert 0 <= left <= 100 - width
@@ -156,12 +158,12 @@ def test_random_parts_have_the_area_and_aspect_they_should():
     assert 0.07 < areas.min() < 0.12
     assert areas.max() <= 1
     # No part of 3:4 to 4:3 with nine tenths of a strip's area: the largest centred one.
-    assert random_part(batch_generator(0, 0), 300, 30, (0.9, 1.0)) == (130, 0, 40, 30)
-    assert random_part(batch_generator(0, 0), 30, 300, (0.9, 1.0)) == (0, 130, 30, 40)
+    assert random_part(RUN.generator("test", 0), 300, 30, (0.9, 1.0)) == (130, 0, 40, 30)
+    assert random_part(RUN.generator("test", 0), 30, 300, (0.9, 1.0)) == (0, 130, 30, 40)
 
 
 def test_jitter_factors_stay_within_their_strengths_and_come_in_any_order():
-    draws = [jitter(batch_generator(0, step), (0.4, 0.3, 0.2, 0.1)) for step in range(200)]
+    draws = [jitter(RUN.generator("test", step), (0.4, 0.3, 0.2, 0.1)) for step in range(200)]
     by_name = {name: [factor for draw in draws for n, factor in draw if n == name] for name, _ in draws[0]}
     for name, low, high in (
         ("brightness", 0.6, 1.4),
@@ -193,7 +195,7 @@ def test_a_damaged_image_is_named(root, tmp_path):
     jpeg.write_bytes(jpeg.read_bytes()[:200])
     (tmp_path / "test" / "class1" / "000.png").write_text("no image")
     with pytest.raises(BadInput, match=r"Image .*class0/001.jpg cannot be read .*; replace or remove it\.$"):
-        images.training_batch(0, 0, OWN.model_copy(update={"batch_size": 6}))
+        images.training_batch(0, RUN, OWN.model_copy(update={"batch_size": 6}))
     with pytest.raises(BadInput, match=r"Image .*class1/000.png cannot be read .*identify"):
         list(images.test.batches(4))
 

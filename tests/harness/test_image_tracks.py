@@ -8,6 +8,7 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.data import StoredArchitectures, load_networks, prepare_dataset
 from deepnets_bench.harness.jobs import RESULTS, build_ghn
 from deepnets_bench.harness.launch import run_job
+from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.sampling import NetworkSampler
 from deepnets_bench.harness.scoring import score_checkpoint
 from deepnets_bench.harness.tracks import load_track
@@ -88,7 +89,7 @@ def test_stored_architectures_are_those_of_the_split_and_are_sampled_alike(tiny,
     for size in (16, 224):
         counts = [record.architecture.graph(8, size).num_nodes for record in listed]
         assert stored.node_counts().tolist() == counts
-    sizes = {"image_size": 16, "num_classes": 10, "seed": 0}
+    sizes = {"image_size": 16, "num_classes": 10, "streams": Streams()}
     decoded = [record.architecture for record in listed]
     lazy, eager = (
         NetworkSampler(source, tiny.networks, **sizes).from_step(0) for source in (stored, decoded)

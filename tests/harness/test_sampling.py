@@ -1,17 +1,20 @@
-"""Sampling of networks: limits hold, widths follow the rules, step s depends on (seed, s) alone."""
+"""Sampling of networks: limits hold, widths follow the rules, step s depends on streams and s alone."""
 
 from itertools import islice
 
 import pytest
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.sampling import NetworkSampler
 from tests.harness.conftest import tiny_track
 
 
 def sampler(architectures, seed=0, **networks) -> NetworkSampler:
     protocol = tiny_track(networks=networks).networks
-    return NetworkSampler(architectures["train"], protocol, image_size=16, num_classes=10, seed=seed)
+    return NetworkSampler(
+        architectures["train"], protocol, image_size=16, num_classes=10, streams=Streams((seed,))
+    )
 
 
 def nodes(arch) -> int:

@@ -73,17 +73,17 @@ def test_two_processes_train_the_weights_of_one(track, architectures, tmp_path):
 
 def fail_once(trainer):
     """Let the first network that this process runs fail."""
-    run, calls = trainer._run_network, iter(range(1000))
+    run, calls = trainer.accumulate._run_network, iter(range(1000))
 
     def failing(*arguments):
         if next(calls) == 0:
             raise MemoryError
         return run(*arguments)
 
-    trainer._run_network = failing
+    trainer.accumulate._run_network = failing
 
 
-def spoil_once(trainer):
+def exhaust_memory_once(trainer):
     """Let the hypernetwork run out of memory in the second step."""
 
     def failing(module, inputs):
@@ -101,7 +101,7 @@ def make_gradient_infinite(trainer):
     ("patch", "reason"),
     [
         (fail_once, "MemoryError"),
-        (spoil_once, "CUDA out of memory. Tried to allocate 1 GiB."),
+        (exhaust_memory_once, "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 GiB"),
     ],
 )
 def test_what_fails_in_one_process_is_counted_in_both(track, architectures, patch, reason):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import deepnets_bench.harness.training as module
+import deepnets_bench.harness.accumulation as module
 from deepnets_bench.errors import UnknownName
 from deepnets_bench.harness.compute import GROWTH_INTERVAL, MIN_SCALE, Compute
 from deepnets_bench.harness.jobs import Job

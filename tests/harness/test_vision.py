@@ -10,10 +10,12 @@ from deepnets_bench.errors import BadInput, MissingExtra
 from deepnets_bench.harness import loading, vision
 from deepnets_bench.harness.images import training_rows
 from deepnets_bench.harness.loading import load_images
+from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.tracks import load_track
 from tests.harness.image_files import TEST_BATCH, TRAIN_BATCH, accept_cifar10, write_cifar10
 
 CIFAR10 = load_track("cifar10").images
+RUN = Streams((3,))
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +60,11 @@ def test_cifar10_pixels_are_normalised_channel_by_channel(images):
 
 def test_cifar10_training_images_are_crops_of_a_black_margin_half_of_them_mirrored(images):
     protocol = CIFAR10.model_copy(update={"batch_size": 50})
-    batch, labels = images.training_batch(0, 3, protocol)
+    batch, labels = images.training_batch(0, RUN, protocol)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (vision.MEAN, vision.STD))
     pixels = (((batch * std) + mean) * 255).round().to(torch.uint8)
     moves, mirrored = set(), 0
-    for image, label, row in zip(pixels, labels, training_rows(len(images.train), 0, 50, 3), strict=True):
+    for image, label, row in zip(pixels, labels, training_rows(len(images.train), 0, 50, RUN), strict=True):
         assert int(images.train.labels[row]) == int(label)
         source = torch.nn.functional.pad(images.train.images[row], (4, 4, 4, 4))
         found = [
@@ -76,7 +78,7 @@ def test_cifar10_training_images_are_crops_of_a_black_margin_half_of_them_mirror
         mirrored += found[0][2]
     assert len(moves) > 20
     assert 10 <= mirrored <= 40
-    assert not torch.equal(batch, images.training_batch(1, 3, protocol)[0])
+    assert not torch.equal(batch, images.training_batch(1, RUN, protocol)[0])
 
 
 def test_a_training_batch_is_the_same_after_a_resumption(root, monkeypatch):
@@ -85,8 +87,8 @@ def test_a_training_batch_is_the_same_after_a_resumption(root, monkeypatch):
     whole = load_images(CIFAR10, root)
     for step in range(3):
         torch.rand(7)  # PyTorch's own generator must not matter
-        last = whole.training_batch(step, 9, protocol)
-    resumed = load_images(CIFAR10, root).training_batch(2, 9, protocol)
+        last = whole.training_batch(step, RUN, protocol)
+    resumed = load_images(CIFAR10, root).training_batch(2, RUN, protocol)
     assert torch.equal(last[0], resumed[0])
     assert torch.equal(last[1], resumed[1])
 
