@@ -14,7 +14,7 @@ from deepnets_bench.errors import BadInput, RunFailed, reason_of
 from deepnets_bench.harness.accumulation import GradientAccumulator
 from deepnets_bench.harness.checkpoint import checkpoints
 from deepnets_bench.harness.curve import CURVE_COLUMNS
-from deepnets_bench.harness.images import digits, training_batch
+from deepnets_bench.harness.images import LabelledImages, digits, training_batch
 from deepnets_bench.harness.jobs import build_ghn
 from deepnets_bench.harness.randomness import DROPOUT
 from deepnets_bench.harness.schedule import learning_rate
@@ -200,6 +200,26 @@ def test_the_penalty_adds_the_mean_norm_of_predicted_parameters_to_the_loss(arch
     ):
         expected = torch.zeros_like(weight) if weight.grad is None else weight.grad
         torch.testing.assert_close(with_penalty - without, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_images_that_validate_are_taken_once_for_the_whole_training(tiny, architectures, monkeypatch):
+    trainer = make_trainer(tiny, architectures)
+    monkeypatch.setattr(LabelledImages, "head", None)
+    assert trainer.run().val_accuracy is not None
+    assert len(trainer.validation_images) == tiny.selection.images
+
+
+def test_virtual_edges_are_those_of_the_track_where_the_gnn_reads_them(architectures):
+    track = tiny_track(ghn={"virtual_edges": 3}, training={"steps": 1, "warmup_steps": 0})
+    for gnn, cutoff in (("ghn2", 3), ("mlp", 1)):
+        trainer = make_trainer(track, architectures, gnn)
+        assert trainer.ghn.virtual_edges == cutoff
+        distances = set()
+        trainer.ghn.gnn.register_forward_pre_hook(
+            lambda module, inputs, seen=distances: seen.add(int(inputs[1].distance.max()))
+        )
+        trainer.run()  # a step and a validation
+        assert distances == {cutoff}
 
 
 def leaf_gradients(trainer, monkeypatch) -> list[torch.Tensor]:

@@ -19,7 +19,9 @@ SHARED = {"networks": {"meta_batch_size": 3, "max_meta_batch_nodes": 400}}  # tw
 
 @pytest.fixture(scope="module")
 def track():
-    return tiny_track(**SHARED)
+    # Version 2 stands for other draws: in those of version 1 one network's gradient is so large that Adam
+    # turns the rounding of most weights' gradients, of one process too, into steps of the full length.
+    return tiny_track(**SHARED).model_copy(update={"version": 2})
 
 
 def in_two(track, architectures, folder=None, patches=(None, None)):
