@@ -15,8 +15,8 @@ HEADER = """\
 # Versions are plain: any build of them will do (CPU, CUDA, ROCm).
 """
 OLDEST = "3.10"
-# The package itself, installers, and the parts of CUDA, whose versions torch itself fixes for its build.
-LEFT_OUT = ("deepnets-bench", "pip", "setuptools", "wheel")
+# The package itself, its installer, and the parts of CUDA, whose versions torch itself fixes for its build.
+LEFT_OUT = ("deepnets-bench", "pip")
 LEFT_OUT_PREFIXES = ("nvidia-", "cuda-")
 
 
