@@ -142,6 +142,7 @@ def _manifest(path: Path, split: str, data: Any) -> Manifest:
         and data["fingerprint"] == manifest.fingerprint
         and isinstance(manifest.dataset_version, int)
         and isinstance(manifest.shard_size, int)
+        and all(isinstance(entry.bytes, int) for entry in entries)
         and all(
             entry.start == start == i * manifest.shard_size < entry.stop <= start + manifest.shard_size
             and entry.file == shard_name(split, entry.start, entry.stop)

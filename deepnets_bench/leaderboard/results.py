@@ -46,10 +46,8 @@ def safe_text(value: str) -> str:
 
 def canonical_json(value: Any) -> str:
     """A JSON object, given as a mapping or as text, in its one canonical spelling (sorted keys, ASCII)."""
-    try:
+    with reading("the text", "a JSON object"):
         parsed = json.loads(value) if isinstance(value, str) else value
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
     if not isinstance(parsed, Mapping):
         raise ValueError('a JSON object is needed, for example {} or {"heads": 4}')
     try:
@@ -276,10 +274,8 @@ def write_scores(folder: str | Path, stem: str, scores: Mapping[str, Mapping[int
 def read_scores(path: str | Path) -> dict[str, dict[int, float]]:
     """Per-architecture accuracies {split: {index: accuracy}} of one job. CorruptFile names a faulty row."""
     scores: dict[str, dict[int, float]] = {}
-    try:
+    with reading(path, "a file of scores"):
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read the scores in {path}: {error}.") from error
     lines = text.splitlines()
     if not lines or lines[0].replace('"', "") != ",".join(SCORE_COLUMNS):
         raise CorruptFile(f"{path} does not start with the header '{','.join(SCORE_COLUMNS)}'.")
