@@ -4,8 +4,8 @@ import dgl
 from dgl.nn import EGATConv
 from torch import Tensor, nn
 
-from deepnets_bench.gnn_adapters import EDGE_DIM
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn import EDGE_DIM
+from deepnets_bench.gnn.layers import ResidualStack
 
 
 class EGAT(nn.Module):

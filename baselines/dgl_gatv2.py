@@ -4,7 +4,7 @@ import dgl
 from dgl.nn import GATv2Conv
 from torch import Tensor, nn
 
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn.layers import ResidualStack
 
 
 class GATv2(nn.Module):

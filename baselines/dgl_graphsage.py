@@ -4,7 +4,7 @@ import dgl
 from dgl.nn import SAGEConv
 from torch import Tensor, nn
 
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn.layers import ResidualStack
 
 
 class GraphSAGE(nn.Module):

@@ -4,8 +4,8 @@ import dgl
 from dgl.nn import PNAConv
 from torch import Tensor, nn
 
-from deepnets_bench.gnn_adapters import EDGE_DIM
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn import EDGE_DIM
+from deepnets_bench.gnn.layers import ResidualStack
 
 # Mean of log(degree + 1) over the nodes of the first 1,000 training architectures.
 DELTA = 1.178

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch_geometric.nn import EdgeConv as _Conv
 
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn.layers import ResidualStack
 
 
 class EdgeConv(nn.Module):

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch_geometric.nn import GINEConv
 
-from deepnets_bench.gnn_adapters import EDGE_DIM
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn import EDGE_DIM
+from deepnets_bench.gnn.layers import ResidualStack
 
 
 class GINE(nn.Module):

@@ -4,7 +4,7 @@ import torch_geometric.transforms as T
 from torch import Tensor, nn
 from torch_geometric.nn import GINEConv, GPSConv
 
-from deepnets_bench.gnn_adapters import EDGE_DIM
+from deepnets_bench.gnn import EDGE_DIM
 
 WALK = 16  # steps
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv
 
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn.layers import ResidualStack
 
 
 class GraphSAGE(nn.Module):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import PNAConv
 
-from deepnets_bench.gnn_adapters import EDGE_DIM
-from deepnets_bench.gnn_layers import ResidualStack
+from deepnets_bench.gnn import EDGE_DIM
+from deepnets_bench.gnn.layers import ResidualStack
 
 # Nodes of each degree, 0 to 8, in the first 1,000 training architectures: what the scalers are relative to.
 DEGREES = (0, 2286, 138856, 21161, 13707, 2605, 263, 56, 6)

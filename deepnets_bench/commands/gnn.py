@@ -64,7 +64,7 @@ def check(
 
     from deepnets_bench.errors import BadInput
     from deepnets_bench.gnn import parse_options, resolve
-    from deepnets_bench.gnn_check import check as run_checks
+    from deepnets_bench.gnn.check import check as run_checks
 
     try:
         on = torch.device(device)
@@ -93,7 +93,7 @@ def new(
 
     if file.suffix != ".py":
         raise BadInput(f"{file} must end in .py: a GNN is a Python file.")
-    text = files("deepnets_bench").joinpath("gnn_template.py").read_text(encoding="utf-8")
+    text = files("deepnets_bench.gnn").joinpath("template.py").read_text(encoding="utf-8")
     text = text.replace("./THIS_FILE.py", file.as_posix() if file.is_absolute() else f"./{file.as_posix()}")
     try:
         with file.open("x", encoding="utf-8") as out:

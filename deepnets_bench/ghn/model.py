@@ -15,7 +15,9 @@ from deepnets_bench.ghn import assign
 from deepnets_bench.ghn.config import GHNConfig, preset
 from deepnets_bench.ghn.decoders import TwoLayer, build_decoder
 from deepnets_bench.ghn.shapes import ShapeEncoder
-from deepnets_bench.gnn_check import check_output
+from deepnets_bench.gnn.adapters import adapt
+from deepnets_bench.gnn.contract import check_output
+from deepnets_bench.gnn.transform import declared_transform
 from deepnets_bench.primitives import PRIMITIVES
 
 if TYPE_CHECKING:
@@ -251,9 +253,6 @@ class GHN(nn.Module):
 
 def _with_transform(gnn: nn.Module) -> nn.Module:
     """A graph network that was built elsewhere; one that declares a transform of graphs together with it."""
-    from deepnets_bench.gnn_adapters import adapt
-    from deepnets_bench.gnn_transform import declared_transform
-
     if declared_transform(gnn) is None:
         return gnn
     return adapt(gnn, type(gnn).__name__, getattr(gnn, "edges", "undeclared"))

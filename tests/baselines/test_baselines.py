@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepnets_bench.gnn import catalogue, spec_of
-from deepnets_bench.gnn_check import check, small_batch
+from deepnets_bench.gnn.check import check, small_batch
 
 SPECS, BROKEN = catalogue()
 REQUIRED = {

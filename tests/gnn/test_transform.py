@@ -13,9 +13,9 @@ from torch_geometric.data import Data
 from deepnets_bench import GHN, Architecture, GraphBatch
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import spec_of
-from deepnets_bench.gnn_adapters import edges_of
-from deepnets_bench.gnn_check import check, small_batch
-from deepnets_bench.gnn_transform import Transforming, declared_transform
+from deepnets_bench.gnn.adapters import edges_of
+from deepnets_bench.gnn.check import check, small_batch
+from deepnets_bench.gnn.transform import Transforming, declared_transform
 from deepnets_bench.graph_batch import transform_batch
 from deepnets_bench.predefined import DARTS
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from deepnets_bench.errors import BadInput, DeepNetsError, one_line
-from deepnets_bench.gnn import GNNSpec
+from deepnets_bench.gnn.contract import finite_problem, output_problem
+from deepnets_bench.gnn.spec import GNNSpec
 
 if TYPE_CHECKING:
     from deepnets_bench.dataset import GraphBatch
@@ -58,19 +59,6 @@ def require(spec: GNNSpec, dim: int = 32, **kwargs: Any) -> None:
     for result in check(spec, dim, **kwargs):
         if result.problem:
             raise BadInput(f"GNN '{spec.name}' breaks the contract ({result.name}): {result.problem}")
-
-
-def check_output(name: str, x: Tensor, out: Any) -> Tensor:
-    """`out` itself where it may replace the node states `x`; raises `BadInput` for anything else.
-
-    Shape, type and device: cheap enough for every step. Whether values are finite is another question, which
-    concerns single graphs of a batch.
-    """
-    problem = _output_problem(x, out)
-    if problem:
-        raise BadInput(f"GNN '{name}': {problem}")
-    checked: Tensor = out
-    return checked
 
 
 def small_batch() -> GraphBatch:
@@ -131,33 +119,11 @@ def _moves(trial: _Trial) -> str | None:
 
 def _output(trial: _Trial) -> str | None:
     x = trial.x
-    return _output_problem(x, trial.evaluate(x))
-
-
-def _output_problem(x: Tensor, out: Any) -> str | None:
-    if not isinstance(out, Tensor):
-        return f"forward returns {type(out).__name__} where a tensor [N, dim] is expected."
-    if out.shape != x.shape:
-        return f"forward returns shape {list(out.shape)} where [N, dim] = {list(x.shape)} is expected."
-    if out.device != x.device:
-        return f"forward returns a tensor on {out.device} where the node states are on {x.device}."
-    if out.dtype != x.dtype and not _is_of_autocast(out):
-        return f"forward returns {out.dtype} where the node states are {x.dtype}."
-    return None
-
-
-def _is_of_autocast(out: Tensor) -> bool:
-    kind = out.device.type
-    return torch.is_autocast_enabled(kind) and out.dtype == torch.get_autocast_dtype(kind)
+    return output_problem(x, trial.evaluate(x))
 
 
 def _finite(trial: _Trial) -> str | None:
-    return _finite_problem(trial.evaluate())
-
-
-def _finite_problem(out: Tensor) -> str | None:
-    bad = ~out.isfinite()
-    return f"forward returns NaN or infinity for {int(bad.any(1).sum())} nodes." if bad.any() else None
+    return finite_problem(trial.evaluate())
 
 
 def _deterministic(trial: _Trial) -> str | None:

@@ -1,8 +1,8 @@
 """Adapters that give unmodified PyG and DGL models the contract `forward(x, batch) -> x`.
 
-Both feed exactly the edges a GNN declares (`gnn.EDGES`), each with a type (0 along the dataflow, 1 against
-it), a weight (1/distance) and features [E, 3]: along, against, 1/distance. What a GNN's own transform adds
-arrives under its name.
+Both feed exactly the edges a GNN declares (`conventions.EDGES`), each with a type (0 along the dataflow, 1
+against it), a weight (1/distance) and features [E, 3]: along, against, 1/distance. What a GNN's own transform
+adds arrives under its name.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ from torch.func import functional_call
 from torch_geometric.utils import coalesce
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.gnn import convention
-from deepnets_bench.gnn_transform import Reads, Transforming, declared_transform
+from deepnets_bench.gnn.conventions import EDGE_DIM, convention
+from deepnets_bench.gnn.transform import Reads, Transforming, declared_transform
 from deepnets_bench.graph_batch import FIELDS, NUMBERS
 
 if TYPE_CHECKING:
     from deepnets_bench.dataset import GraphBatch
-
-EDGE_DIM = 3  # columns of Edges.attr
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Edges:
 
 
 def edges_of(batch: GraphBatch, edges: str) -> Edges:
-    """The edges of a batch under a declaration of `gnn.EDGES`."""
+    """The edges of a batch under a declaration of `conventions.EDGES`."""
     if edges == "virtual":
         index, weight = batch.virtual_edge_index, 1.0 / batch.distance
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -14,14 +15,22 @@ from torch import nn
 from typer import Typer
 from typer.testing import CliRunner
 
-from deepnets_bench import gnn, gnn_adapters
+from deepnets_bench import gnn
 from deepnets_bench.commands import gnn as command
 from deepnets_bench.errors import BadInput, MissingExtra, UnknownName
-from deepnets_bench.gnn import GNNSpec, parse_options, register, register_folder, resolve, spec_of
-from deepnets_bench.gnn_adapters import adapt, edges_of
-from deepnets_bench.gnn_check import (
+from deepnets_bench.gnn import (
+    GNNSpec,
+    adapters,
+    parse_options,
+    register,
+    register_folder,
+    registry,
+    resolve,
+    spec_of,
+)
+from deepnets_bench.gnn.adapters import adapt, edges_of
+from deepnets_bench.gnn.check import (
     check,
-    check_output,
     differ,
     permute,
     require,
@@ -30,6 +39,7 @@ from deepnets_bench.gnn_check import (
     tensors,
     topological_order,
 )
+from deepnets_bench.gnn.contract import check_output
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +156,7 @@ def test_file_that_raises_names_the_error(tmp_path):
 
 def install(monkeypatch, **plugins):
     points = [EntryPoint(name, value, gnn.ENTRY_POINTS) for name, value in plugins.items()]
-    monkeypatch.setattr(gnn, "entry_points", lambda group: points if group == gnn.ENTRY_POINTS else [])
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == gnn.ENTRY_POINTS else [])
 
 
 def test_entry_point(monkeypatch):
@@ -175,17 +185,17 @@ def test_entry_point_of_a_taken_name_raises(monkeypatch):
 
 
 def test_broken_plugins_are_named_and_skipped(monkeypatch, tmp_path):
-    monkeypatch.setattr(gnn, "REGISTRY", {})
+    monkeypatch.setattr(registry, "REGISTRY", {})
     (tmp_path / "good.py").write_text(FILE)
     (tmp_path / "bad.py").write_text("class:")
     (tmp_path / "two.py").write_text("class A: ...\nclass B: ...")
     (tmp_path / "_helper.py").write_text("class:")
     broken = register_folder([tmp_path], "folder")
-    assert set(gnn.REGISTRY) == {"good"}
+    assert set(registry.REGISTRY) == {"good"}
     assert set(broken) == {"bad", "two"}
     assert "2 public classes" in broken["two"]
 
-    monkeypatch.setattr(gnn, "_discover", lambda: broken)
+    monkeypatch.setattr(registry, "_discover", lambda: broken)
     install(monkeypatch, theirs="no_such_package:Class")
     specs, broken = gnn.catalogue()
     assert [spec.name for spec in specs] == ["good"]
@@ -195,9 +205,9 @@ def test_broken_plugins_are_named_and_skipped(monkeypatch, tmp_path):
 
 
 def test_missing_library_names_the_command(monkeypatch):
-    find = gnn.importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
-        gnn.importlib.util, "find_spec", lambda name, *rest: None if name == "dgl" else find(name, *rest)
+        importlib.util, "find_spec", lambda name, *rest: None if name == "dgl" else find(name, *rest)
     )
     spec = resolve("dgl:gat")
     assert spec.missing
@@ -350,8 +360,8 @@ def test_dgl_on_an_unsupported_device_runs_on_the_cpu(batch, monkeypatch):
     model.zero_grad()
     x.grad = None
     model.module.norm.reset_running_stats()
-    monkeypatch.setattr(gnn_adapters, "_dgl_runs_on", lambda device: False)
-    gnn_adapters._say_cpu_only.cache_clear()
+    monkeypatch.setattr(adapters, "_dgl_runs_on", lambda device: False)
+    adapters._say_cpu_only.cache_clear()
     with pytest.warns(UserWarning, match="This DGL has no cpu support"):
         out = model(x, batch)
     assert not differ(out, expected)

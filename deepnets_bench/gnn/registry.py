@@ -1,0 +1,107 @@
+"""The registry: which GNNs exist and how a name finds one (`resolve`), whatever kind it is of."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from deepnets_bench.errors import BadInput, DeepNetsError, UnknownName
+from deepnets_bench.gnn.importing import attribute_of, import_file, import_module, only_class
+from deepnets_bench.gnn.spec import GNNSpec, read_declaration, spec_of
+
+ENTRY_POINTS = "deepnets_bench.gnns"
+BASELINES = "deepnets_bench.baselines"
+
+REGISTRY: dict[str, GNNSpec] = {}
+
+
+def register(spec: GNNSpec) -> GNNSpec:
+    """Add a GNN; a second one of the same name raises `BadInput`."""
+    if spec.name in REGISTRY:
+        raise BadInput(f"Two GNNs are called '{spec.name}'; names must be unique.")
+    REGISTRY[spec.name] = spec
+    return spec
+
+
+def resolve(name: str) -> GNNSpec:
+    """The GNN behind `--gnn NAME`.
+
+    NAME is a registered name (`gat`, `dgl:gat`, an installed plug-in), a file (`./mine.py:MyGNN`) or a class
+    path (`package.module:Class`). Raises `UnknownName` with the choices, `MissingExtra`, or `BadInput`.
+    """
+    broken = _discover()
+    if name in REGISTRY:
+        return REGISTRY[name]
+    plugins = _plugins()
+    if name in plugins:
+        return _load_plugin(plugins[name])
+    if name in broken:
+        raise BadInput(f"GNN '{name}' is broken: {broken[name]}")
+    path, _, attribute = name.rpartition(":")
+    if name.endswith(".py"):
+        path, attribute = name, ""
+    if path.endswith(".py"):
+        return _load_file(Path(path), attribute)
+    prefixes = {known.partition(":")[0] for known in REGISTRY if ":" in known}
+    if path and attribute and path not in prefixes:
+        module = import_module(path, name)
+        return spec_of(name, attribute_of(module, attribute, path))
+    raise UnknownName("GNN", name, sorted({*REGISTRY, *plugins}))
+
+
+def catalogue() -> tuple[list[GNNSpec], dict[str, str]]:
+    """Every registered GNN, by name, and the broken ones with the reason each was skipped."""
+    broken = dict(_discover())
+    specs = dict(REGISTRY)
+    for name, plugin in _plugins().items():
+        try:
+            specs[name] = _load_plugin(plugin)
+        except DeepNetsError as error:
+            broken[name] = str(error)
+    return [specs[name] for name in sorted(specs)], broken
+
+
+@cache
+def _discover() -> dict[str, str]:
+    """Register the baselines, once; returns the broken ones with the reason."""
+    package = importlib.util.find_spec(BASELINES)
+    folders = package.submodule_search_locations if package else None
+    return register_folder([Path(folder) for folder in folders or ()], BASELINES)
+
+
+def register_folder(folders: Sequence[Path], package: str) -> dict[str, str]:
+    """Register one GNN per file of a package's folders; returns the broken files with the reason."""
+    broken = {}
+    for path in sorted(path for folder in folders for path in folder.glob("[!_]*.py")):
+        try:
+            register(read_declaration(path, f"{package}.{path.stem}"))
+        except BadInput as error:
+            broken[path.stem] = str(error)
+    return broken
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    plugins: dict[str, EntryPoint] = {}
+    for plugin in entry_points(group=ENTRY_POINTS):
+        if plugin.name in REGISTRY or plugin.name in plugins:
+            raise BadInput(
+                f"Two GNNs are called '{plugin.name}', one of them installed as {plugin.value}; "
+                "names must be unique."
+            )
+        plugins[plugin.name] = plugin
+    return plugins
+
+
+def _load_plugin(plugin: EntryPoint) -> GNNSpec:
+    return spec_of(
+        plugin.name, attribute_of(import_module(plugin.module, plugin.name), plugin.attr, plugin.module)
+    )
+
+
+def _load_file(path: Path, attribute: str) -> GNNSpec:
+    module = import_file(path)
+    attribute = attribute or only_class(module, path)
+    return spec_of(f"{path.name}:{attribute}", attribute_of(module, attribute, str(path)))
