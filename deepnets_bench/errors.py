@@ -50,8 +50,9 @@ class UnknownName(BadInput):
 
     def __init__(self, kind: str, query: str, choices: Iterable[str], where: str = "") -> None:
         self.kind, self.query, self.choices = kind, query, tuple(choices)
-        near = get_close_matches(query, self.choices, n=1, cutoff=0.5)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        spelt = {choice.lower(): choice for choice in self.choices}
+        near = get_close_matches(query.lower(), spelt, n=1, cutoff=0.5)
+        hint = f" Did you mean '{spelt[near[0]]}'?" if near else ""
         place = f" {where}" if where else ""
         listed = ", ".join(self.choices) or "none"
         super().__init__(f"Unknown {kind} '{query}'{place}.{hint} Choices: {listed}.")

@@ -7,12 +7,14 @@ Baselines, installed plug-ins and a user's file go through the same door; import
 """
 
 from deepnets_bench.gnn.conventions import EDGE_DIM, EDGES, WIDTHS, parse_options
+from deepnets_bench.gnn.identity import GNNIdentity, GNNLike, identify
 from deepnets_bench.gnn.importing import import_file, import_module
 from deepnets_bench.gnn.registry import (
     BASELINES,
     ENTRY_POINTS,
     REGISTRY,
     catalogue,
+    is_registered,
     register,
     register_folder,
     resolve,
@@ -27,10 +29,14 @@ __all__ = [
     "REGISTRY",
     "WIDTHS",
     "ClassPath",
+    "GNNIdentity",
+    "GNNLike",
     "GNNSpec",
     "catalogue",
+    "identify",
     "import_file",
     "import_module",
+    "is_registered",
     "parse_options",
     "read_declaration",
     "register",

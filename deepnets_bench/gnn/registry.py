@@ -48,8 +48,14 @@ def resolve(name: str) -> GNNSpec:
     prefixes = {known.partition(":")[0] for known in REGISTRY if ":" in known}
     if path and attribute and path not in prefixes:
         module = import_module(path, name)
-        return spec_of(name, attribute_of(module, attribute, path))
+        return spec_of(name, attribute_of(module, attribute, path), path)
     raise UnknownName("GNN", name, sorted({*REGISTRY, *plugins}))
+
+
+def is_registered(name: str) -> bool:
+    """True for the name of a baseline, an installed plug-in or a call of `register`; imports none of them."""
+    _discover()
+    return name in REGISTRY or name in _plugins()
 
 
 def catalogue() -> tuple[list[GNNSpec], dict[str, str]]:
@@ -96,12 +102,12 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def _load_plugin(plugin: EntryPoint) -> GNNSpec:
-    return spec_of(
-        plugin.name, attribute_of(import_module(plugin.module, plugin.name), plugin.attr, plugin.module)
-    )
+    module = import_module(plugin.module, plugin.name)
+    return spec_of(plugin.name, attribute_of(module, plugin.attr, plugin.module), plugin.module)
 
 
 def _load_file(path: Path, attribute: str) -> GNNSpec:
     module = import_file(path)
     attribute = attribute or only_class(module, path)
-    return spec_of(f"{path.name}:{attribute}", attribute_of(module, attribute, str(path)))
+    target = attribute_of(module, attribute, str(path))
+    return spec_of(f"{path.name}:{attribute}", target, module.__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ class GNNSpec:
     """A GNN that can be built at any node width.
 
     `factory` is called as `factory(dim, **options)`; `backend` is torch, pyg or dgl and `extra` the optional
-    dependency it needs; `edges` is a key of `EDGES`; `source` the paper and equation; `options` the defaults.
+    dependency it needs; `edges` is a key of `EDGES`; `source` the paper and equation; `options` the defaults;
+    `module` the one that was asked for it, where that need not be the one that defines it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class GNNSpec:
     edges: str = "undeclared"
     source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    module: str = ""
 
     def __post_init__(self) -> None:
         if self.edges not in EDGES:
@@ -47,6 +49,12 @@ class GNNSpec:
     def missing(self) -> bool:
         """True where the optional dependency is not installed."""
         return self.extra is not None and importlib.util.find_spec(self.extra) is None
+
+    @property
+    def class_name(self) -> str:
+        """What the factory is called in its module."""
+        factory = self.factory
+        return factory.name if isinstance(factory, ClassPath) else getattr(factory, "__qualname__", "")
 
     def build(self, dim: int, **options: Any) -> nn.Module:
         """The module with `forward(x, batch) -> x` at node width `dim`.
@@ -88,13 +96,14 @@ class ClassPath:
         return self.load()(*args, **kwargs)
 
 
-def spec_of(name: str, target: Any) -> GNNSpec:
+def spec_of(name: str, target: Any, module: str = "") -> GNNSpec:
     """Describe a class (or any factory of modules) by its `edges`, `source` and signatures.
 
-    A `GNNSpec` is taken as it is but for the name. Raises `BadInput` for anything that cannot be called.
+    `module` is where it was found. A `GNNSpec` is taken as it is but for these two. Raises `BadInput` for
+    anything that cannot be called.
     """
     if isinstance(target, GNNSpec):
-        return GNNSpec(**{**vars(target), "name": name})
+        return replace(target, name=name, module=module or target.module)
     if not callable(target):
         raise BadInput(f"'{name}' is a {type(target).__name__}, not a GNN class.")
     backend = convention(target.forward, target.__module__) if hasattr(target, "forward") else "torch"
@@ -110,6 +119,7 @@ def spec_of(name: str, target: Any) -> GNNSpec:
             for key, parameter in signature(target).items()
             if parameter.default is not parameter.empty
         },
+        module=module,
     )
 
 
@@ -151,4 +161,5 @@ def read_declaration(path: Path, module: str) -> GNNSpec:
         edges=declared.get("edges", "undeclared" if backend == "torch" else "both"),
         source=declared.get("source", ""),
         options=options,
+        module=module,
     )
