@@ -59,6 +59,9 @@ def predict(
     ] = None,
     width: Annotated[int, typer.Option(help="Channels of the first cell, for an architecture.")] = 32,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
+    ] = False,
 ) -> None:
     """Predict the parameters of any network, for `module.load_state_dict(file, strict=False)`.
 
@@ -78,7 +81,7 @@ def predict(
     _check_free(out, force)
     modules.check_classifier(classifier)
     options = parse_options(model_option or ())
-    hypernetwork = GHN.load(ghn)
+    hypernetwork = GHN.load(ghn, trust)
     size = image_size or (224 if model.startswith(TORCHVISION) else 32)
     images = calibration_images(calibrate, size) if calibrate else None
     device = torch.device("cpu" if images else "meta")

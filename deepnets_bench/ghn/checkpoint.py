@@ -13,12 +13,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepnets_bench.errors import BadInput, CorruptFile, one_line
 from deepnets_bench.files import reading, replacing
 from deepnets_bench.ghn.config import PUBLISHED_CUTOFF, GHNConfig
-from deepnets_bench.ghn.model import GHN
 
 FORMAT = "deepnets-bench GHN 1"
 # Published GHN-3 files keep the embeddings of the first layer's input at the top level.
@@ -27,43 +26,41 @@ _INPUT_EMBEDDINGS = ("centrality_embed_in", "centrality_embed_out", "input_dist_
 _PUBLISHED_KEYS = ("num_classes", "max_shape", "hypernet", "decoder", "weight_norm", "ve", "layernorm", "hid")
 
 
-def save(ghn: GHN, path: str | os.PathLike[str]) -> None:
-    """Write all weights and the configuration; the file appears whole or not at all.
+def write(config: GHNConfig, state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Write the weights of a hypernetwork and its configuration; the file appears whole or not at all.
 
     A path that ends in .pt gets the published layout (state_dict and config under the published keys),
     which has no place for a plug-in GNN, nor for another cutoff of virtual edges than 50: `BadInput`. Raises
     `BadInput` too where the folder is not writable.
     """
     target = Path(path)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ghn.state_dict().items()}
-    if target.suffix == ".pt" and ghn.config.gnn is not None:
-        raise BadInput(
-            f"The published layout cannot hold GNN '{ghn.config.gnn}'; save to a .safetensors file."
-        )
-    if target.suffix == ".pt" and ghn.virtual_edges not in (1, PUBLISHED_CUTOFF):
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    if target.suffix == ".pt" and config.gnn is not None:
+        raise BadInput(f"The published layout cannot hold GNN '{config.gnn}'; save to a .safetensors file.")
+    if target.suffix == ".pt" and config.ve and config.virtual_edges not in (1, PUBLISHED_CUTOFF):
         raise BadInput(
             f"The published layout cannot hold a cutoff of virtual edges other than {PUBLISHED_CUTOFF}, such "
-            f"as {ghn.virtual_edges}; save to a .safetensors file."
+            f"as {config.virtual_edges}; save to a .safetensors file."
         )
     if not target.parent.is_dir():
         raise BadInput(f"Cannot write {target}: there is no such folder.")
     try:
         with replacing(target) as temporary:
             if target.suffix == ".pt":
-                published = {"state_dict": _published_names(tensors), "config": _published_config(ghn.config)}
+                published = {"state_dict": _published_names(tensors), "config": _published_config(config)}
                 torch.save(published, temporary)
             else:
-                metadata = {"format": FORMAT, "config": json.dumps(ghn.config.to_dict())}
+                metadata = {"format": FORMAT, "config": json.dumps(config.to_dict())}
                 safetensors.torch.save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises the last for a full disk
         raise BadInput(f"Cannot write {target}: {one_line(error)}.") from error
 
 
-def load(path: str | os.PathLike[str]) -> GHN:
-    """The hypernetwork in a file of `save` or in a published checkpoint, on the CPU.
+def read(path: str | os.PathLike[str]) -> tuple[GHNConfig, dict[str, Tensor]]:
+    """Configuration and weights in a file of `write` or in a published checkpoint, on the CPU; runs no code.
 
-    Raises `BadInput` where there is no such file, `CorruptFile` for one that is truncated, of another
-    kind, or whose tensors are not those of its configuration.
+    Raises `BadInput` where there is no such file, `CorruptFile` for one that is truncated or of another
+    kind.
     """
     source = Path(path)
     try:
@@ -72,12 +69,7 @@ def load(path: str | os.PathLike[str]) -> GHN:
     except OSError as error:
         raise BadInput(f"Cannot read {source}: {error.strerror}.") from error
     is_safetensors = head[8:] == b"{" or source.suffix == ".safetensors"
-    config, tensors = _read_safetensors(source) if is_safetensors else _read_published(source)
-    _check_frame(source, config, tensors)
-    ghn = GHN(config)
-    _check_tensors(source, ghn.state_dict(), tensors)
-    ghn.load_state_dict(tensors)
-    return ghn
+    return _read_safetensors(source) if is_safetensors else _read_published(source)
 
 
 def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
@@ -131,17 +123,10 @@ def _infer_config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) ->
     return config if "weight_norm" in known else replace(config, weight_norm=config.layernorm)
 
 
-def _check_frame(path: Path, config: GHNConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `CorruptFile` unless the configuration is that of the tensors, before memory is taken for it."""
-    with reading(path, "a hypernetwork's checkpoint"), torch.device("meta"):
-        frame = GHN(config, nn.Identity()).state_dict()
-    found = {name: tensor for name, tensor in tensors.items() if not name.startswith("gnn.")}
-    _check_tensors(path, frame, found)
-    if config.layers > len(tensors):
-        raise CorruptFile(f"{path} has too few tensors for {config.layers} layers.")
-
-
-def _check_tensors(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def check_tensors(
+    path: str | os.PathLike[str], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> None:
+    """Raise `CorruptFile` where the weights in a file are not the `expected` ones by name and shape."""
     for problem, names in (
         ("lacks", sorted(set(expected) - set(found))),
         ("has the unknown", sorted(set(found) - set(expected))),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.ghn.decoders import DECODERS
+
+if TYPE_CHECKING:
+    from deepnets_bench.gnn import GNNIdentity
 
 HYPERNETS = ("gatedgnn", "mlp", "graphormer")
 MaxShape = tuple[int, int, int, int]
@@ -22,8 +25,9 @@ class GHNConfig:
     graph network, `ve` whether it reads virtual edges, `weight_norm` whether predictions are scaled by
     fan-in, `layernorm` whether node states are normalised before decoding, `hid` the width of node states.
     `layers` and `heads` belong to the graphormer. `gnn` names a plug-in (`deepnets_bench.gnn.resolve`)
-    that takes the place of `hypernet`, and `gnn_options` what it is built with. `virtual_edges` is the
-    largest directed distance of two nodes with a virtual edge, 50 in all published models.
+    that takes the place of `hypernet`, `gnn_options` what it is built with, and `gnn_digest` its source
+    (`deepnets_bench.gnn.identify`). `virtual_edges` is the largest directed distance of two nodes with a
+    virtual edge, 50 in all published models.
     """
 
     num_classes: int = 10
@@ -38,6 +42,7 @@ class GHNConfig:
     heads: int = 0
     gnn: str | None = None
     gnn_options: dict[str, Any] = field(default_factory=dict)
+    gnn_digest: str = ""
     virtual_edges: int = PUBLISHED_CUTOFF
 
     def __post_init__(self) -> None:
@@ -69,6 +74,10 @@ class GHNConfig:
     @property
     def is_graphormer(self) -> bool:
         return self.hypernet == "graphormer"
+
+    def around(self, gnn: GNNIdentity) -> GHNConfig:
+        """The same with a plug-in in place of the graph network."""
+        return replace(self, gnn=gnn.name, gnn_options=dict(gnn.options), gnn_digest=gnn.digest)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GHNConfig:

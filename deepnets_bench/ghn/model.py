@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.errors import BadInput, NotFinite
-from deepnets_bench.ghn import assign
+from deepnets_bench.errors import BadInput, CorruptFile, NotFinite
+from deepnets_bench.files import reading
+from deepnets_bench.ghn import assign, checkpoint
 from deepnets_bench.ghn.config import GHNConfig, preset
 from deepnets_bench.ghn.decoders import TwoLayer, build_decoder
 from deepnets_bench.ghn.shapes import ShapeEncoder
+from deepnets_bench.gnn import GNNIdentity, GNNLike, identify, is_registered
 from deepnets_bench.gnn.adapters import adapt
 from deepnets_bench.gnn.contract import check_output
 from deepnets_bench.gnn.transform import declared_transform
@@ -58,35 +60,58 @@ class GHN(nn.Module):
     def from_config(
         cls,
         config: str | Mapping[str, Any] | GHNConfig,
-        gnn: str | None = None,
+        gnn: GNNLike | None = None,
         gnn_options: Mapping[str, Any] | None = None,
         num_classes: int = 10,
     ) -> GHN:
         """A fresh hypernetwork: "ghn1", "ghn2", "mlp", "ghn3-t" (-s, -l, -xl), or a dict of settings.
 
         `gnn` puts another graph network in place of its own: a baseline's name, `./mine.py:MyGNN`,
-        `package.module:Class`; `gnn_options` are passed to it. `num_classes` applies to names only.
+        `package.module:Class`, or a class; `gnn_options` are passed to it. `num_classes` applies to names
+        only.
         """
         if isinstance(config, str):
             config = preset(config, num_classes)
         elif not isinstance(config, GHNConfig):
             config = GHNConfig.from_dict(config)
-        if gnn is not None:
-            config = replace(config, gnn=gnn, gnn_options=dict(gnn_options or {}))
-        return cls(config)
+        if gnn is None:
+            gnn, gnn_options = config.gnn, config.gnn_options
+        if gnn is None:
+            return cls(config)
+        identity = identify(gnn, gnn_options)
+        config = config.around(identity)
+        return cls(config, build_gnn(config, identity))
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> GHN:
-        """Read a file of `save` or a published checkpoint (.pt); raises `CorruptFile` or `BadInput`."""
-        from deepnets_bench.ghn.checkpoint import load
+    def load(cls, path: str | PathLike[str], trust: bool = False) -> GHN:
+        """Read a file of `save` or a published checkpoint (.pt), to the CPU.
 
-        return load(path)
+        A file names its GNN, and to build one runs its code: with anything but a registered GNN (a baseline,
+        an installed plug-in), the file is refused unless you `trust` it. Where the source of the GNN is not
+        the one that was trained, a warning says so. Raises `BadInput` where there is no such file or it is
+        not trusted, `CorruptFile` for one that is truncated, of another kind, or whose tensors are not those
+        of its configuration.
+        """
+        config, tensors = checkpoint.read(path)
+        if config.gnn is not None and not trust and not is_registered(config.gnn):
+            raise BadInput(
+                f"{path} names the GNN '{config.gnn}', which is not a registered one: loading the file would "
+                "run code of its choice. Where you trust it, say trust=True (--trust)."
+            )
+        _check_frame(path, config, tensors)
+        ghn = cls.from_config(config)
+        if config.gnn_digest not in ("", ghn.config.gnn_digest):
+            warnings.warn(
+                f"GNN '{config.gnn}', or a library it uses, is of another version than the one in {path}.",
+                stacklevel=2,
+            )
+        checkpoint.check_tensors(path, ghn.state_dict(), tensors)
+        ghn.load_state_dict(tensors)
+        return ghn
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write safetensors with the configuration inside, or the published layout if `path` ends in .pt."""
-        from deepnets_bench.ghn.checkpoint import save
-
-        save(self, path)
+        checkpoint.write(self.config, self.state_dict(), path)
 
     @property
     def virtual_edges(self) -> int:
@@ -251,6 +276,16 @@ class GHN(nn.Module):
             last.bias.zero_()
 
 
+def _check_frame(path: str | PathLike[str], config: GHNConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `CorruptFile` unless the configuration is that of the tensors, before memory is taken for it."""
+    with reading(path, "a hypernetwork's checkpoint"), torch.device("meta"):
+        frame = GHN(config, nn.Identity()).state_dict()
+    found = {name: tensor for name, tensor in tensors.items() if not name.startswith("gnn.")}
+    checkpoint.check_tensors(path, frame, found)
+    if config.layers > len(tensors):
+        raise CorruptFile(f"{path} has too few tensors for {config.layers} layers.")
+
+
 def _with_transform(gnn: nn.Module) -> nn.Module:
     """A graph network that was built elsewhere; one that declares a transform of graphs together with it."""
     if declared_transform(gnn) is None:
@@ -265,19 +300,20 @@ def shrink_embeddings(module: nn.Module, dim: int) -> None:
             nn.init.trunc_normal_(part.weight, std=dim**-0.5)
 
 
-def build_gnn(config: GHNConfig) -> nn.Module:
-    """The graph network that `config` names, with fresh weights; raises what `GNNSpec.build` raises."""
-    gnn = _fresh_gnn(config)
+def build_gnn(config: GHNConfig, gnn: GNNIdentity | None = None) -> nn.Module:
+    """The graph network that `config` names, with fresh weights; `gnn` is its plug-in, where that is known.
+
+    Raises what `GNNSpec.build` raises.
+    """
+    if gnn is None and config.gnn is not None:
+        gnn = identify(config.gnn, config.gnn_options)
+    module = gnn.build(config.hid) if gnn else _own_gnn(config)
     if config.is_graphormer:
-        shrink_embeddings(gnn, config.hid)
-    return gnn
+        shrink_embeddings(module, config.hid)
+    return module
 
 
-def _fresh_gnn(config: GHNConfig) -> nn.Module:
-    if config.gnn is not None:
-        from deepnets_bench.gnn import resolve
-
-        return resolve(config.gnn).build(config.hid, **config.gnn_options)
+def _own_gnn(config: GHNConfig) -> nn.Module:
     if config.is_graphormer:
         from deepnets_bench.ghn.graphormer import Graphormer
 

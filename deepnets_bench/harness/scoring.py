@@ -70,8 +70,11 @@ def score_checkpoint(
     *,
     images: Path | None = None,
     noise: float | None = None,
+    trust: bool = False,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(split, accuracy summary) of a saved hypernetwork; arguments as in `load_images` and `score_splits`.
+
+    `trust` is that of `GHN.load`.
 
     The summary has `reason` beside: failures, and smaller batches. Raises `UnknownName` for a split the
     track lacks, `BadInput` for a hypernetwork of another number of classes.
@@ -81,7 +84,7 @@ def score_checkpoint(
             raise UnknownName("split", name, track.evaluation.splits, f"of track '{track.name}'")
     torch.set_num_threads(track.training.threads)
     target = pick_device(device)
-    ghn = GHN.load(path).to(target)
+    ghn = GHN.load(path, trust).to(target)
     loaded = load_images(track.images, images).to(target)
     if ghn.config.num_classes != loaded.num_classes:
         raise BadInput(

@@ -74,6 +74,64 @@ def test_the_published_layout_has_the_published_keys(tmp_path: Path) -> None:
     }
 
 
+MINE = """
+import pathlib, torch
+pathlib.Path(__file__).with_suffix(".ran").touch()
+class Mine(torch.nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+    def forward(self, x, batch):
+        return x
+"""
+
+
+def test_a_file_that_names_code_is_refused_unless_it_is_trusted(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "ghn.safetensors"
+    (tmp_path / "mine.py").write_text(MINE)
+    for name in (f"{tmp_path}/mine.py", "mine:Mine", f"{__name__}:small", "builtins:print"):
+        ghn = small()
+        config = {**ghn.config.to_dict(), "gnn": name}
+        metadata = {"format": FORMAT, "config": json.dumps(config)}
+        safetensors.torch.save_file(ghn.state_dict(), path, metadata)
+        with pytest.raises(BadInput, match=r"names the GNN '.*', which is not a registered one.*trust=True"):
+            GHN.load(path)
+    assert not (tmp_path / "mine.ran").exists()
+    ghn = GHN.from_config(SMALL, gnn=f"{tmp_path}/mine.py")
+    ghn.save(path)
+    assert_equal(ghn, GHN.load(path, trust=True))
+
+
+def test_a_file_of_another_source_of_its_gnn_is_loaded_with_a_warning(tmp_path: Path) -> None:
+    ghn, path = GHN.from_config(SMALL, gnn="gcn"), tmp_path / "ghn.safetensors"
+    metadata = {"format": FORMAT, "config": json.dumps({**ghn.config.to_dict(), "gnn_digest": "0" * 16})}
+    safetensors.torch.save_file(ghn.state_dict(), path, metadata)
+    with pytest.warns(UserWarning, match="GNN 'gcn', or a library it uses, is of another version"):
+        assert_equal(ghn, GHN.load(path))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "",
+        "{",
+        "[]",
+        "5",
+        '{"hid": "x"}',
+        '{"max_shape": 5}',
+        '{"gnn": 5}',
+        '{"gnn": []}',
+        '{"gnn_options": 5}',
+        "{}",
+    ],
+)
+def test_a_configuration_of_another_form_is_one_sentence(config: str, tmp_path: Path) -> None:
+    metadata = {"format": FORMAT, "config": config}
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(BadInput, match=r"a\.safetensors"):
+        GHN.load(tmp_path / "a.safetensors")
+
+
 def test_published_checkpoint_with_optimizer_and_data_parallel_names(tmp_path: Path) -> None:
     ghn = small()
     config = {"max_shape": [8, 8, 3, 3], "num_classes": 10, "hypernet": "gatedgnn", "decoder": "conv"}
