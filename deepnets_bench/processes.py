@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -40,16 +40,20 @@ def require_posix() -> None:
 
 
 def start(
-    function: Callable[[Request, Connection], None], request: Request, **options: Any
+    function: Callable[[Request, Connection], None],
+    request: Request,
+    path: Sequence[str] | None = None,
+    **options: Any,
 ) -> tuple[Connection, subprocess.Popen[bytes]]:
     """Call `function(request, sender)` in a new process; returns what it sends, and the process.
 
-    A program, not a `multiprocessing.Process`: Dask's workers may not have children of that kind. `options`
-    are those of `Popen`. Its input is open as long as we live, which tells it that we do. Raises `OSError`.
+    A program, not a `multiprocessing.Process`: Dask's workers may not have children of that kind. `path` is
+    its import path, ours when not given; `options` are those of `Popen`. Its input is open as long as we
+    live, which tells it that we do. Raises `OSError`.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     place = [function.__module__, function.__name__, str(sender.fileno())]
-    command = [sys.executable, "-c", _BOOT, json.dumps(sys.path), *place]
+    command = [sys.executable, "-c", _BOOT, json.dumps(sys.path if path is None else path), *place]
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(sender.fileno(),), **options)
     finally:

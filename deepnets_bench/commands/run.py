@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepnets_bench.gnn import GNNSpec
+    from deepnets_bench.gnn import GNNIdentity
     from deepnets_bench.harness.data import Dataset
     from deepnets_bench.harness.isolation import Outcome
     from deepnets_bench.harness.jobs import Job
@@ -98,7 +98,7 @@ def run(
 
     from deepnets_bench.cluster import connected
     from deepnets_bench.errors import BadInput, RunFailed, UnknownName
-    from deepnets_bench.gnn import parse_options, resolve
+    from deepnets_bench.gnn import identify, parse_options
     from deepnets_bench.harness.events import require_tensorboard
     from deepnets_bench.harness.jobs import RESULTS, Job, build_ghn, make_folder
     from deepnets_bench.harness.ranks import under_torchrun
@@ -126,9 +126,9 @@ def run(
         raise UnknownName("log", log, ["tensorboard"])
     if log:
         require_tensorboard()
-    specs = [resolve(name) for name in names]  # a misspelt name must not wait for the jobs before it
-    for name in names:  # for ten classes as for any other number: a wrong option must not become a row
-        build_ghn(protocol, name, options, num_classes=10)
+    gnns = [identify(name, options) for name in names]  # a misspelt name must not wait for the jobs before
+    for each in gnns:  # for ten classes as for any other number: a wrong option must not become a row
+        build_ghn(protocol, each, num_classes=10)
     if scheduler is None:
         pick_device(device)
     folder = out or Path("leaderboards") / protocol.name
@@ -145,12 +145,10 @@ def run(
         fetch(protocol.images, images)
     dataset = _dataset(protocol, data, images, console)
     everything = [
-        Job(protocol, name, seed, options, images, devices, tuning_trials)
-        for name in names
-        for seed in chosen
+        Job(protocol, each, seed, images, devices, tuning_trials) for each in gnns for seed in chosen
     ]
     todo = unfinished(everything, dataset, folder)
-    _announce_gnns(console, names, specs)
+    _announce_gnns(console, gnns)
     _announce(console, everything, todo, folder)
     try:
         with connected(scheduler) if scheduler else nullcontext() as cluster, view(console) as shown:
@@ -191,6 +189,9 @@ def evaluate(
         typer.Option(help="Gaussian noise on pixels in [0, 1]: its standard deviation, or 'track'."),
     ] = None,
     device: DeviceOption = "auto",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
+    ] = False,
 ) -> None:
     """Score a trained hypernetwork as a track does, and print the accuracies; no results are written."""
     from rich.console import Console
@@ -211,7 +212,7 @@ def evaluate(
     typer.echo(f"{checkpoint} on track {protocol.name} v{protocol.version}{added}")
     typer.echo("split    networks  accuracy  std     sem     max")
     for name, summary in score_checkpoint(
-        checkpoint, protocol, dataset.root, names, device, images=images, noise=noise_std
+        checkpoint, protocol, dataset.root, names, device, images=images, noise=noise_std, trust=trust
     ):
         if summary["reason"]:
             console.print(f"{name}: {summary['reason']}", markup=False, highlight=False, soft_wrap=True)
@@ -295,12 +296,12 @@ def _dataset(track: Track, root: Path, images: Path | None, console: Console) ->
         return prepare_dataset(track, root, images=images, workers=usable_cores())
 
 
-def _announce_gnns(console: Console, names: list[str], specs: list[GNNSpec]) -> None:
+def _announce_gnns(console: Console, gnns: list[GNNIdentity]) -> None:
     """What each GNN sees of a graph: a declaration that `gnn check` holds it to and every row records."""
     from deepnets_bench.gnn import EDGES
 
-    for name, spec in zip(names, specs, strict=True):
-        line = f"{name} sees {spec.edges}: {EDGES[spec.edges]}"
+    for gnn in gnns:
+        line = f"{gnn.name} sees {gnn.edges}: {EDGES[gnn.edges]}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from deepnets_bench.errors import RunFailed, reason_of
+from deepnets_bench.gnn.importing import inherited_path
 from deepnets_bench.harness.jobs import Job
 from deepnets_bench.harness.launch import run_job
 from deepnets_bench.harness.progress import JobProgress, Report
@@ -85,6 +86,8 @@ def run_isolated(task: Task, report: Report, stopped: Callable[[], bool]) -> Out
                 if not isinstance(message, JobProgress):
                     return outcome(*message)
                 report(message)
+                if message.phase == "wait":  # for another run of this job: the track's time has not begun
+                    started = time.monotonic()
             elif ended is not None:  # a child of its own may hold the other end open
                 return outcome("failed", ending(ended))
             if stopped():
@@ -109,7 +112,13 @@ def _start(task: Task) -> tuple[Connection, subprocess.Popen[bytes]]:
     try:
         with open(task.log, "ab") as log:
             return start(
-                _work, task, stdout=log, stderr=subprocess.STDOUT, cwd=task.directory, start_new_session=True
+                _work,
+                task,
+                inherited_path(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=task.directory,
+                start_new_session=True,
             )
     except OSError as error:
         raise RunFailed(f"{error.filename or task.log} cannot be used: {error.strerror}") from error
@@ -124,7 +133,6 @@ def _work(task: Task, sender: Connection) -> None:
             task.job.seed,
             data=task.data,
             out=task.out,
-            options=task.job.options,
             images=task.job.images,
             device=task.device,
             devices=task.job.devices,

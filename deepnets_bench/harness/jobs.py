@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.gnn import GNNIdentity
 from deepnets_bench.harness import provenance
-from deepnets_bench.harness.data import Dataset, StoredArchitectures, load_networks, prepare_dataset
+from deepnets_bench.harness.data import Dataset, StoredArchitectures, load_networks
 from deepnets_bench.harness.progress import JobProgress, Report
 from deepnets_bench.harness.tracks import Track
 from deepnets_bench.leaderboard.admission import group_by, stack_of
@@ -39,15 +39,15 @@ FRAME_DIGEST = ""  # no track has a file with the weights of the frame
 class Job:
     """One training with all its evaluations; `config_hash` names it.
 
+    `gnn` is what `deepnets_bench.gnn.identify` returns; it is resolved once in each process of the job.
     `images` is the folder of the track's images, where they are files; `devices` the number of processes
     that train together, which changes no result beyond rounding and is no part of the name. Nor is
     `tuning_trials`, the number of settings of the GNN that were tried on the track to find this one.
     """
 
     track: Track
-    gnn: str
+    gnn: GNNIdentity
     seed: int
-    options: Mapping[str, Any] = field(default_factory=dict)
     images: Path | None = None
     devices: int = field(default=1, compare=False)
     tuning_trials: int = field(default=0, compare=False)
@@ -55,8 +55,8 @@ class Job:
     @property
     def name(self) -> str:
         """For people: the GNN, its options and the seed."""
-        options = "".join(f" {key}={value}" for key, value in self.options.items())
-        return f"{self.gnn}{options} seed {self.seed}"
+        options = "".join(f" {key}={value}" for key, value in self.gnn.options.items())
+        return f"{self.gnn.name}{options} seed {self.seed}"
 
     def config_hash(self, dataset_fingerprint: str) -> str:
         """16 hexadecimal digits over all that determines the result: protocol, data, GNN and seed."""
@@ -64,20 +64,15 @@ class Job:
             track_digest=self.track.fingerprint(),
             dataset_fingerprint=dataset_fingerprint,
             frame_digest=FRAME_DIGEST,
-            gnn=self.gnn,
-            gnn_digest=self.gnn_digest,
-            gnn_options=self.options,
+            gnn=self.gnn.name,
+            gnn_digest=self.gnn.digest,
+            gnn_options=self.gnn.options,
             seed=self.seed,
         )
 
-    @property
-    def gnn_digest(self) -> str:
-        """16 hexadecimal digits of the GNN's source."""
-        return (_file_digest(self.gnn) or hashlib.sha256(self.gnn.encode()).hexdigest())[:16]
-
     def folder(self, out: Path, config_hash: str) -> Path:
         """Where the job keeps its learning curve, checkpoints, log and trained hypernetwork."""
-        gnn = re.sub(r"[^A-Za-z0-9]+", "-", self.gnn).strip("-")
+        gnn = re.sub(r"[^A-Za-z0-9]+", "-", self.gnn.name).strip("-")
         return out / "runs" / f"{gnn}-seed{self.seed}-{config_hash[:8]}"
 
 
@@ -94,7 +89,8 @@ def is_finished(job: Job, rows: Iterable[ResultRow]) -> bool:
     The track's calibration job runs once with each stack, so only rows of the one in use count.
     """
     calibration = job.track.calibration
-    if calibration and (job.gnn, dict(job.options), job.seed) == (calibration.gnn, {}, calibration.seed):
+    measured = job.gnn.name, dict(job.gnn.options), job.seed
+    if calibration and measured == (calibration.gnn, {}, calibration.seed):
         versions = provenance.versions()
         stack = versions["torch_version"], versions["package_version"]
         rows = [row for row in rows if stack_of(row) == stack]
@@ -103,7 +99,7 @@ def is_finished(job: Job, rows: Iterable[ResultRow]) -> bool:
 
 def carry_out(
     job: Job,
-    root: Path,
+    dataset: Dataset,
     out: Path,
     *,
     device: str,
@@ -123,8 +119,7 @@ def carry_out(
     from deepnets_bench.harness.scoring import pick_device, score_splits
     from deepnets_bench.harness.training import Progress, Trainer
 
-    track, seed = job.track, job.seed
-    dataset = prepare_dataset(track, root, images=job.images)
+    track, seed, root = job.track, job.seed, dataset.root
     config_hash = job.config_hash(dataset.fingerprint)
     folder = job.folder(out, config_hash)
     make_folder(folder)
@@ -132,7 +127,7 @@ def carry_out(
     rank = place.rank if place else 0
     target = pick_device(device, rank)
     image_set = load_images(track.images, job.images)
-    ghn = build_ghn(track, job.gnn, job.options, image_set.num_classes, seed)
+    ghn = build_ghn(track, job.gnn, image_set.num_classes, seed)
     compute = Compute(target, track.training.precision, place)
 
     def report_training(progress: Progress) -> None:
@@ -209,10 +204,10 @@ def result_rows(job: Job, dataset: Dataset, outcomes: Mapping[str, Mapping[str, 
         "track_version": track.version,
         "track_digest": track.fingerprint(),
         "comparable": track.comparable,
-        "gnn": job.gnn,
-        "gnn_options": canonical_json(job.options),
-        "gnn_digest": job.gnn_digest,
-        "edges": _edges(job.gnn),
+        "gnn": job.gnn.name,
+        "gnn_options": canonical_json(job.gnn.options),
+        "gnn_digest": job.gnn.digest,
+        "edges": job.gnn.edges,
         "seed": job.seed,
         "tuning_trials": job.tuning_trials,
         "metric": f"top{track.evaluation.top_k}",
@@ -231,17 +226,7 @@ def result_rows(job: Job, dataset: Dataset, outcomes: Mapping[str, Mapping[str, 
     ]
 
 
-def _edges(gnn: str) -> str:
-    """The edges that a GNN declares to see; '' for one that cannot be found, whose job has failed."""
-    from deepnets_bench.gnn import resolve
-
-    try:
-        return resolve(gnn).edges
-    except BadInput:
-        return ""
-
-
-def build_ghn(track: Track, gnn: str, options: Mapping[str, Any], num_classes: int, seed: int = 0) -> GHN:
+def build_ghn(track: Track, gnn: GNNIdentity, num_classes: int, seed: int = 0) -> GHN:
     """The track's hypernetwork around a GNN, with the fresh weights of a seed.
 
     Those of everything but the GNN are the same for every GNN. Raises `BadInput` for a GNN with more
@@ -251,27 +236,24 @@ def build_ghn(track: Track, gnn: str, options: Mapping[str, Any], num_classes: i
 
     from deepnets_bench.ghn.config import preset
     from deepnets_bench.ghn.model import GHN, build_gnn
-    from deepnets_bench.gnn import resolve
     from deepnets_bench.harness.randomness import FRAME_WEIGHTS, GNN_WEIGHTS, Streams
 
     config = replace(
         preset(track.ghn.config, num_classes),
         hid=track.ghn.hid,
         max_shape=track.ghn.max_shape,
-        gnn=gnn,
-        gnn_options=dict(options),
-        ve=resolve(gnn).edges in ("virtual", "undeclared"),
+        ve=gnn.edges in ("virtual", "undeclared"),
         virtual_edges=track.ghn.virtual_edges,
-    )
+    ).around(gnn)
     streams, cpu = Streams.of_run(track, seed), torch.device("cpu")
     with streams.seeded(cpu, GNN_WEIGHTS):
-        module = build_gnn(config)
+        module = build_gnn(config, gnn)
     with streams.seeded(cpu, FRAME_WEIGHTS):
         ghn = GHN(config, module)
     budget, count = track.ghn.max_gnn_params, sum(weight.numel() for weight in ghn.gnn.parameters())
     if budget is not None and count > budget:
         raise BadInput(
-            f"GNN '{gnn}' has {count:,} parameters; track '{track.name}' permits at most {budget:,}."
+            f"GNN '{gnn.name}' has {count:,} parameters; track '{track.name}' permits at most {budget:,}."
         )
     return ghn
 
@@ -303,11 +285,3 @@ def _peak_memory_mb(device: torch.device) -> float | None:
     on_gpu = device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else provenance.peak_memory_mb()
     return None if peak is None else round(peak, 1)
-
-
-def _file_digest(gnn: str) -> str:
-    """SHA-256 of a user's file, so that an edited GNN is another job; '' for anything that is no file."""
-    path = Path(gnn if gnn.endswith(".py") else gnn.rpartition(":")[0])
-    if path.suffix != ".py" or not path.is_file():
-        return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class JobProgress:
-    """What a job is at: `done` of `total` steps or networks of a phase ('train' or the name of a split)."""
+    """What a job is at: `done` of `total` steps or networks of a phase ('wait' for another run of
+    the job, 'train', or the name of a split)."""
 
     phase: str
     done: int

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from deepnets_bench.errors import BadInput, DeepNetsError, RunFailed, reason_of
+from deepnets_bench.gnn.importing import inherited_path
+from deepnets_bench.harness.data import Dataset
 from deepnets_bench.harness.jobs import Job, carry_out
 from deepnets_bench.harness.progress import JobProgress, Report
 from deepnets_bench.leaderboard.results import ResultRow
@@ -37,7 +39,7 @@ class _Failure:
 
 
 def run_ranks(
-    job: Job, data: Path, out: Path, *, device: str, devices: int, resume: bool, report: Report | None
+    job: Job, dataset: Dataset, out: Path, *, device: str, devices: int, resume: bool, report: Report | None
 ) -> list[ResultRow]:
     """Carry out a job with `devices` processes, one a GPU or, on the CPU, all on its cores.
 
@@ -52,7 +54,8 @@ def run_ranks(
         try:
             port = _free_port()
             for rank in range(devices):
-                connection, process = start(_work, (job, data, out, device, resume, (rank, devices, port)))
+                request = (job, dataset, out, device, resume, (rank, devices, port))
+                connection, process = start(_work, request, inherited_path())
                 ranks[connection] = process
             return _follow(ranks, report)
         except KeyboardInterrupt:
@@ -108,11 +111,11 @@ def _work(request: tuple[Any, ...], sender: Connection) -> None:
     """What a rank does: its share of the training, and for the first one the evaluation."""
     from deepnets_bench.harness.compute import LostProcess, Place
 
-    job, data, out, device, resume, place = request
+    job, dataset, out, device, resume, place = request
     code = 0
     try:
         rows = carry_out(
-            job, data, out, device=device, resume=resume, report=sender.send, place=Place(*place)
+            job, dataset, out, device=device, resume=resume, report=sender.send, place=Place(*place)
         )
         sender.send(rows)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ import pytest
 
 from deepnets_bench.cluster import connected
 from deepnets_bench.errors import BadInput, RunFailed
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness import crews, runner
 from deepnets_bench.harness.data import prepare_dataset
 from deepnets_bench.harness.isolation import Task
@@ -55,11 +56,14 @@ def test_a_cluster_leaves_the_rows_that_this_machine_does(client, tmp_path, monk
     monkeypatch.chdir(tmp_path)  # the workers are elsewhere: relative paths are ours
     track = tiny_track(training={"steps": 2, "warmup_steps": 0})
     Path("mine.py").write_text(RAISES)
-    jobs = [Job(track, "mlp", 1), Job(track, "./mine.py", 0)]
+    jobs = [Job(track, identify("mlp"), 1), Job(track, identify("./mine.py"), 0)]
     data, view = Path("data"), Silent()
     outcomes = run(jobs, data, Path("there"), view, cluster=client)
     run(jobs[:1], data, Path("here"), Silent())
-    assert {outcome.job.gnn: outcome.status for outcome in outcomes} == {"mlp": "ok", "./mine.py": "failed"}
+    assert {outcome.job.gnn.name: outcome.status for outcome in outcomes} == {
+        "mlp": "ok",
+        "./mine.py": "failed",
+    }
     (failed,) = (outcome for outcome in outcomes if outcome.status == "failed")
     assert failed.reason == "ValueError: no luck"
     assert "Traceback" in failed.log.read_text()
@@ -83,7 +87,7 @@ def test_a_dead_worker_costs_only_the_steps_since_its_last_checkpoint(client, tm
                 killed.extend(client.run(os.getpid, workers=busy).values())
                 os.kill(killed[0], signal.SIGKILL)
 
-    (outcome,) = run([Job(track, "mlp", 0)], tmp_path / "data", tmp_path, Killing(), cluster=client)
+    (outcome,) = run([Job(track, identify("mlp"), 0)], tmp_path / "data", tmp_path, Killing(), cluster=client)
     assert (outcome.status, len(killed)) == ("ok", 1)
     rows = read_rows(tmp_path / RESULTS)
     assert [row.split for row in rows] == ["val", "test", "wide"]  # and not twice
@@ -95,7 +99,7 @@ def test_a_dead_worker_costs_only_the_steps_since_its_last_checkpoint(client, tm
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     folder = tmp_path / "elsewhere"
-    task = Task(Job(tiny_track(), "mlp", 0), "c0", tmp_path, tmp_path, folder, tmp_path)
+    task = Task(Job(tiny_track(), identify("mlp"), 0), "c0", tmp_path, tmp_path, folder, tmp_path)
     with pytest.raises(RunFailed, match=r"does not see .*elsewhere: --out must be on a file system"):
         crews._on_worker(task, "run")
 
@@ -113,7 +117,7 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(monkeypatch):
 
 
 def test_a_lost_cluster_and_a_dead_worker_are_failed_jobs(tmp_path):
-    task = Task(Job(tiny_track(), "mlp", 0), "c0", tmp_path, tmp_path, tmp_path, tmp_path)
+    task = Task(Job(tiny_track(), identify("mlp"), 0), "c0", tmp_path, tmp_path, tmp_path, tmp_path)
     lost, dead = Future(), Future()
     lost.cancel()
     dead.set_exception(MemoryError())

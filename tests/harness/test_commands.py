@@ -96,10 +96,34 @@ def test_eval_prints_the_accuracies_of_the_rows(folder):
     assert f"{row.accuracy_mean:.2%}" in done.stdout
 
 
+def test_a_checkpoint_of_a_file_is_scored_when_it_is_trusted_and_neighbours_are_found(folder):
+    (folder / "split").mkdir()
+    (folder / "split" / "parts.py").write_text("from torch.nn import Linear as Layer\n")
+    (folder / "split" / "model.py").write_text(
+        "import torch\nfrom parts import Layer\n"
+        "class Model(torch.nn.Module):\n"
+        "    edges = 'none'\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "        self.layer = Layer(dim, dim)\n"
+        "    def forward(self, x, batch):\n"
+        "        return self.layer(x)\n"
+    )
+    done = command(folder, "run", "--gnn", "split/model.py", "--track", "tiny.toml", "--out", "split")
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = folder.glob("split/runs/*/ghn.safetensors")
+    arguments = ["eval", str(checkpoint), "--track", "tiny.toml", "--split", "val"]
+    done = command(folder, *arguments)
+    assert done.returncode == 2
+    assert "which is not a registered one" in done.stderr
+    assert command(folder, *arguments, "--trust").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "--gnn", "gatt"], "Did you mean 'gat'?"),
+        (["run", "--gnn", "GCN"], "Did you mean 'gcn'?"),
         (["run", "--gnn", "gat", "--track", "digit"], "Did you mean 'digits'?"),
         (["run", "--gnn", "gat", "--seeds", "0,x"], "Seeds are whole numbers"),
         (["run", "--gnn", "gat", "--out", "tiny.toml/x"], "cannot be made"),

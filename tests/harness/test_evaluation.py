@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness import evaluation as module
 from deepnets_bench.harness.data import StoredNetwork
 from deepnets_bench.harness.evaluation import evaluate
@@ -16,7 +17,7 @@ SIZES = {"width": 8, "fc_dim": 16, "num_classes": 10}
 @pytest.fixture(scope="module")
 def ghn(tiny):
     torch.set_num_threads(1)
-    return build_ghn(tiny, "ghn2", {}, 10)
+    return build_ghn(tiny, identify("ghn2"), 10)
 
 
 def test_accuracy_equals_predict_and_run_in_batches(ghn, architectures):

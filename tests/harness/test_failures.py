@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from deepnets_bench.errors import BadInput, NotFinite
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness import evaluation
 from deepnets_bench.harness.evaluation import evaluate
 from deepnets_bench.harness.failures import is_network_failure, require_finite
@@ -140,7 +141,7 @@ def test_any_other_error_of_a_network_ends_training_and_evaluation(tiny, archite
 @pytest.mark.parametrize("how", ["nan", "inf"])
 def test_in_evaluation_a_graph_that_is_not_finite_fails_alone(architectures, how):
     track = tiny_track(ghn={"config": "ghn1"})
-    ghn = build_ghn(track, "mlp", {}, 10)
+    ghn = build_ghn(track, identify("mlp"), 10)
     graphs = [arch.graph(image_size=16, **SIZES) for arch in architectures["test"]]
     ghn.gnn = Fragile(8, graphs[1].num_nodes, how)
     data = digits(16).test.head(16)
@@ -154,7 +155,7 @@ def test_in_evaluation_a_graph_that_is_not_finite_fails_alone(architectures, how
 
 
 def test_an_output_of_a_wrong_form_ends_the_evaluation(tiny, architectures):
-    ghn = build_ghn(tiny, "mlp", {}, 10)
+    ghn = build_ghn(tiny, identify("mlp"), 10)
     ghn.gnn = nn.Linear(8, 7)
     ghn.gnn.forward = lambda x, batch: x[:, 1:]
     with pytest.raises(BadInput, match="forward returns shape"):
@@ -173,7 +174,7 @@ class RandomFeatures(nn.Module):
 
 
 def test_a_gnn_that_draws_is_evaluated_the_same_again_and_in_any_order(tiny, architectures):
-    ghn = build_ghn(tiny, "mlp", {}, 10)
+    ghn = build_ghn(tiny, identify("mlp"), 10)
     ghn.gnn = RandomFeatures()
     networks = [*architectures["test"], *architectures["val"]]
     first = evaluate(ghn, networks, digits(16).test, **SIZES, batch_size=64)

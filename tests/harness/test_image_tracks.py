@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness.data import StoredArchitectures, load_networks, prepare_dataset
 from deepnets_bench.harness.jobs import RESULTS, build_ghn
 from deepnets_bench.harness.launch import run_job
@@ -111,8 +112,8 @@ def test_networks_of_evaluation_splits_have_the_widths_of_the_paper(data):
 
 
 def test_a_gnn_above_the_budget_of_a_track_is_refused_before_training(data, tmp_path, tiny):
-    params = sum(weight.numel() for weight in build_ghn(tiny, "gcn", {}, 10).gnn.parameters())
-    build_ghn(tiny_track(ghn={"max_gnn_params": params}), "gcn", {}, 10)
+    params = sum(weight.numel() for weight in build_ghn(tiny, identify("gcn"), 10).gnn.parameters())
+    build_ghn(tiny_track(ghn={"max_gnn_params": params}), identify("gcn"), 10)
     track = tiny_track(ghn={"max_gnn_params": params - 1})
     message = f"GNN 'gcn' has {params:,} parameters; track 'tiny' permits at most {params - 1:,}."
     with pytest.raises(BadInput) as caught:

@@ -1,12 +1,17 @@
 """Jobs: each leaves rows, scores and a hypernetwork that scores the same; finished ones are skipped."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from filelock import FileLock
 
 from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness.data import prepare_dataset
 from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs
-from deepnets_bench.harness.launch import run_job
+from deepnets_bench.harness.launch import LOCK, run_job
 from deepnets_bench.harness.runner import run_jobs, unfinished
 from deepnets_bench.harness.scoring import pick_device, score_checkpoint
 from deepnets_bench.leaderboard.admission import Calibration
@@ -51,7 +56,7 @@ def test_a_job_leaves_a_row_per_split_with_scores_and_provenance(tiny, finished)
     assert row.ghn_params > row.gnn_params > 0
     assert (row.track_digest, row.metric, row.precision, row.threads) == (tiny.fingerprint(), "top1", "32", 1)
     assert (row.frame_digest, row.tuning_trials) == ("", 0)
-    assert row.gnn_digest == Job(tiny, "mlp", 1).gnn_digest
+    assert row.gnn_digest == identify("mlp").digest
     assert row.train_seconds > 0
     assert row.train_cpu_seconds > 0
     assert row.eval_cpu_seconds > 0
@@ -77,17 +82,17 @@ def test_finished_jobs_are_known_by_all_that_determines_their_result(tiny, data,
     dataset = prepare_dataset(tiny, data)
     assert finished_jobs(out) == {rows[0].config_hash: rows}
     others = [
-        Job(tiny, "mlp", 2),
-        Job(tiny, "gat", 1),
-        Job(tiny, "mlp", 1, {"depth": 3}),
-        Job(tiny_track(training={"lr": 0.5}), "mlp", 1),
+        Job(tiny, identify("mlp"), 2),
+        Job(tiny, identify("gat"), 1),
+        Job(tiny, identify("mlp", {"depth": 3}), 1),
+        Job(tiny_track(training={"lr": 0.5}), identify("mlp"), 1),
     ]
-    assert unfinished([Job(tiny, "mlp", 1), *others], dataset, out) == others
+    assert unfinished([Job(tiny, identify("mlp"), 1), *others], dataset, out) == others
 
 
 def test_partial_and_failed_jobs_are_run_again(tiny, data, finished, tmp_path):
     _, rows = finished
-    dataset, job = prepare_dataset(tiny, data), Job(tiny, "mlp", 1)
+    dataset, job = prepare_dataset(tiny, data), Job(tiny, identify("mlp"), 1)
     partial = {"status": "partial", "n_evaluated": 1, "accuracy_std": None, "accuracy_sem": None}
     append_rows(tmp_path / RESULTS, [*rows[:2], ResultRow(**rows[2].model_dump() | partial)])
     assert unfinished([job], dataset, tmp_path) == [job]
@@ -101,31 +106,77 @@ def test_the_calibration_job_runs_once_with_each_stack(tiny, data, finished, tmp
     _, rows = finished
     calibrated = tiny.model_copy(update={"calibration": Calibration(gnn="mlp", seed=1, tolerance=0.001)})
     dataset = prepare_dataset(tiny, data)
-    jobs = [Job(calibrated, "mlp", 1), Job(calibrated, "mlp", 1, {"depth": 3})]
+    jobs = [Job(calibrated, identify("mlp"), 1), Job(calibrated, identify("mlp", {"depth": 3}), 1)]
     append_rows(tmp_path / RESULTS, [row.model_copy(update={"torch_version": "1.0"}) for row in rows])
-    assert unfinished([Job(tiny, "mlp", 1)], dataset, tmp_path) == []
+    assert unfinished([Job(tiny, identify("mlp"), 1)], dataset, tmp_path) == []
     assert unfinished(jobs, dataset, tmp_path) == jobs
     append_rows(tmp_path / RESULTS, rows)
     assert unfinished(jobs, dataset, tmp_path) == jobs[1:]
 
 
 def test_the_number_of_settings_tried_is_a_declaration_and_no_part_of_a_job(tiny, data):
-    job = Job(tiny, "gat", 0, tuning_trials=12)
+    job = Job(tiny, identify("gat"), 0, tuning_trials=12)
     dataset = prepare_dataset(tiny, data)
-    assert job.config_hash("data") == Job(tiny, "gat", 0).config_hash("data")
+    assert job.config_hash("data") == Job(tiny, identify("gat"), 0).config_hash("data")
     assert {row.tuning_trials for row in failed_rows(job, dataset, "failed", "killed", 3.0)} == {12}
 
 
 def test_an_edited_file_is_another_job(tiny, tmp_path):
     mine = tmp_path / "mine.py"
-    mine.write_text("x = 1")
-    before = Job(tiny, f"{mine}:MyGNN", 0).config_hash("data")
-    mine.write_text("x = 2")
-    assert Job(tiny, f"{mine}:MyGNN", 0).config_hash("data") != before
+    mine.write_text("class MyGNN:\n    edges = 'none'\n")
+    before = Job(tiny, identify(f"{mine}:MyGNN"), 0).config_hash("data")
+    mine.write_text("class MyGNN:\n    edges = 'both'\n")
+    assert Job(tiny, identify(f"{mine}:MyGNN"), 0).config_hash("data") != before
+
+
+def test_a_job_whose_gnn_was_edited_after_it_was_planned_fails_with_that_reason(data, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("class MyGNN:\n    edges = 'none'\n")
+    track = tiny_track()
+    job = Job(track, identify(f"{mine}:MyGNN"), 0)
+    mine.write_text("class MyGNN:\n    edges = 'both'\n")
+    (outcome,) = run_jobs(
+        [job], prepare_dataset(track, data), tmp_path, device="cpu", resume=False, workers=1, view=Silent()
+    )
+    assert outcome.status == "failed"
+    assert "has changed since this run began; start the run again" in outcome.reason
+
+
+TWICE = """
+import sys
+from deepnets_bench.harness.launch import run_job
+from tests.harness.conftest import tiny_track
+phases = []
+def report(progress):
+    if progress.phase not in phases:
+        phases.append(progress.phase)
+        print(progress.phase, flush=True)
+rows = run_job(tiny_track(), "mlp", data=sys.argv[1], out=sys.argv[2], device="cpu", report=report)
+print(len(rows), {row.status for row in rows})
+"""
+
+
+def test_two_starts_of_one_job_leave_the_rows_of_one(tiny, data, tmp_path):
+    prepare_dataset(tiny, data)
+    job = Job(tiny, identify("mlp"), 0)
+    folder = job.folder(tmp_path, job.config_hash(prepare_dataset(tiny, data).fingerprint))
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-c", TWICE, str(data), str(tmp_path)]
+    with FileLock(folder / LOCK):  # both have started and wait before either can train
+        both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        assert [process.stdout.readline() for process in both] == ["wait\n"] * 2
+    printed = sorted(process.communicate(timeout=240)[0].split("\n") for process in both)
+    assert printed == [["3 {'ok'}", ""], ["train", "val", "test", "wide", "3 {'ok'}", ""]]
+    rows = read_rows(tmp_path / RESULTS)
+    assert [row.split for row in rows] == ["val", "test", "wide"]
+    assert run_job(tiny, "mlp", 0, data=data, out=tmp_path, device="cpu") == rows  # finished: not again
+    assert read_rows(tmp_path / RESULTS) == rows
 
 
 def test_failed_rows_name_the_reason_in_every_split(tiny, data):
-    rows = failed_rows(Job(tiny, "gat", 0), prepare_dataset(tiny, data), "timeout", "it took too long", 3.0)
+    rows = failed_rows(
+        Job(tiny, identify("gat"), 0), prepare_dataset(tiny, data), "timeout", "it took too long", 3.0
+    )
     assert [(row.split, row.status, row.n_evaluated, row.reason) for row in rows] == [
         (split, "timeout", 0, "it took too long") for split in ("val", "test", "wide")
     ]
@@ -135,7 +186,8 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
     track = tiny_track(training={"steps": 2, "warmup_steps": 0})
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "import os, signal, torch\n"
+        "import os, pathlib, signal, torch\n"
+        "with pathlib.Path(__file__).with_suffix('.ran').open('a') as file: print(os.getpid(), file=file)\n"
         "class Narrow(torch.nn.Module):\n"
         "    edges = 'forward'\n"
         "    def __init__(self, dim):\n"
@@ -147,7 +199,11 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     dataset = prepare_dataset(track, data)
-    jobs = [Job(track, f"{mine}:Narrow", 0), Job(track, f"{mine}:Dies", 0), Job(track, "mlp", 0)]
+    jobs = [
+        Job(track, identify(f"{mine}:Narrow"), 0),
+        Job(track, identify(f"{mine}:Dies"), 0),
+        Job(track, identify("mlp"), 0),
+    ]
     view = Silent()
     outcomes = run_jobs(
         jobs, dataset, tmp_path, device="cpu", resume=False, workers=1, view=view, tensorboard=True
@@ -167,6 +223,8 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
     ]
     assert len(rows) == 9
     assert unfinished(jobs, dataset, tmp_path) == jobs[:2]
+    ran = mine.with_suffix(".ran").read_text().split()
+    assert len(ran) == len(set(ran)) == 3  # once here and once in each job
     assert len(list(tmp_path.glob("runs/mlp-*/tensorboard/events.out.tfevents.*"))) == 1
 
 
@@ -180,7 +238,7 @@ def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs(
-            [Job(track, "mlp", 0), Job(track, "mlp", 1)],
+            [Job(track, identify("mlp"), 0), Job(track, identify("mlp"), 1)],
             prepare_dataset(track, data),
             tmp_path,
             device="cpu",
@@ -197,7 +255,13 @@ def test_a_job_over_its_time_is_stopped_and_leaves_a_row(data, tmp_path):
     track = tiny_track(training={"steps": 100_000}).model_copy(update={"timeout_minutes": 0.1})
     dataset = prepare_dataset(track, data)
     (outcome,) = run_jobs(
-        [Job(track, "mlp", 0)], dataset, tmp_path, device="cpu", resume=False, workers=1, view=Silent()
+        [Job(track, identify("mlp"), 0)],
+        dataset,
+        tmp_path,
+        device="cpu",
+        resume=False,
+        workers=1,
+        view=Silent(),
     )
     assert outcome.status == "timeout"
     assert {row.status for row in read_rows(tmp_path / RESULTS)} == {"timeout"}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import deepnets_bench.harness.accumulation as module
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness.images import digits
 from deepnets_bench.harness.jobs import build_ghn
 from deepnets_bench.harness.training import Trainer
@@ -56,7 +57,7 @@ def make(track, architectures, gnn, seed=0, **options) -> Trainer:
     torch.set_num_threads(1)
     return Trainer(
         track,
-        build_ghn(track, str(gnn), {}, 10, seed),
+        build_ghn(track, identify(str(gnn)), 10, seed),
         architectures["train"],
         digits(16),
         seed=seed,
@@ -76,15 +77,15 @@ def same(a, b) -> bool:
 @pytest.mark.parametrize("config", ["ghn2", "ghn3-t"])
 def test_all_weights_but_the_gnns_are_those_of_the_seed(file, config):
     track = tiny_track(ghn={"config": config})
-    plain, drawing = (build_ghn(track, f"{file}:{name}", {}, 10, 3) for name in ("Plain", "Drawing"))
-    again, other = (build_ghn(track, f"{file}:Drawing", {}, 10, seed) for seed in (3, 4))
+    plain, drawing = (build_ghn(track, identify(f"{file}:{name}"), 10, 3) for name in ("Plain", "Drawing"))
+    again, other = (build_ghn(track, identify(f"{file}:Drawing"), 10, seed) for seed in (3, 4))
     assert same(frame(plain), frame(drawing))
     for name in ("ghn3", "gat"):  # with embeddings, and with other layers
-        assert same(frame(plain), frame(build_ghn(track, name, {}, 10, 3)))
+        assert same(frame(plain), frame(build_ghn(track, identify(name), 10, 3)))
     assert same(drawing.state_dict(), again.state_dict())
     assert not torch.equal(drawing.embed.weight, other.embed.weight)
     assert not torch.equal(drawing.gnn.linear.weight, other.gnn.linear.weight)
-    newer = build_ghn(track.model_copy(update={"version": 2}), f"{file}:Drawing", {}, 10, 3)
+    newer = build_ghn(track.model_copy(update={"version": 2}), identify(f"{file}:Drawing"), 10, 3)
     assert not torch.equal(drawing.embed.weight, newer.embed.weight)
 
 

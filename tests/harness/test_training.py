@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from deepnets_bench.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, RunFailed, reason_of
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness.accumulation import GradientAccumulator
 from deepnets_bench.harness.checkpoint import checkpoints
 from deepnets_bench.harness.curve import CURVE_COLUMNS
@@ -24,7 +25,7 @@ from tests.harness.conftest import tiny_track
 
 def make_trainer(track, architectures, gnn="ghn2", seed=0, images=None, **options) -> Trainer:
     torch.set_num_threads(1)
-    ghn = build_ghn(track, gnn, {}, 10, seed)
+    ghn = build_ghn(track, identify(gnn), 10, seed)
     return Trainer(
         track,
         ghn,

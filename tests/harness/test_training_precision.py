@@ -5,6 +5,7 @@ import torch
 
 import deepnets_bench.harness.accumulation as module
 from deepnets_bench.errors import UnknownName
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness.compute import GROWTH_INTERVAL, MIN_SCALE, Compute
 from deepnets_bench.harness.jobs import Job
 from deepnets_bench.harness.tracks import load_track
@@ -19,8 +20,12 @@ def test_another_precision_is_another_protocol():
     assert half.fingerprint() != track.fingerprint()
     assert (track.comparable, half.comparable) == (True, False)
     assert half.label == "early training, bf16"
-    assert Job(half, "mlp", 0).config_hash("data") != Job(track, "mlp", 0).config_hash("data")
-    assert Job(track, "mlp", 0, devices=2).config_hash("data") == Job(track, "mlp", 0).config_hash("data")
+    assert Job(half, identify("mlp"), 0).config_hash("data") != Job(track, identify("mlp"), 0).config_hash(
+        "data"
+    )
+    assert Job(track, identify("mlp"), 0, devices=2).config_hash("data") == Job(
+        track, identify("mlp"), 0
+    ).config_hash("data")
     with pytest.raises(UnknownName, match="Unknown precision 'bf15'"):
         track.in_precision("bf15")
 

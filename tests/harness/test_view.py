@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness import view
 from deepnets_bench.harness.isolation import Outcome
 from deepnets_bench.harness.jobs import Job
@@ -18,7 +19,7 @@ TEXT = "loss 2.198 acc 12.5% val 9.4% 8.9 networks/s"
 
 def test_a_terminal_shows_all_of_the_progress_and_how_a_job_ended(tiny):
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    job = Job(tiny, "gat", 0, {"heads": 2})
+    job = Job(tiny, identify("gat", {"heads": 2}), 0)
     with view.view(console) as shown:
         shown.update(job, JobProgress("train", 56, 150, TEXT))
         bars = shown._progress
@@ -39,7 +40,7 @@ def test_the_time_left_of_a_resumed_training_counts_from_where_it_goes_on(tiny, 
         bars = shown._progress
         monkeypatch.setattr(bars, "get_time", lambda: now)
         for step in range(500, 511):
-            shown.update(Job(tiny, "gat", 0), JobProgress("train", step, 1000, ""))
+            shown.update(Job(tiny, identify("gat"), 0), JobProgress("train", step, 1000, ""))
             now += 2.0
         assert bars.tasks[0].time_remaining == pytest.approx(490 * 2, rel=0.01)
 
@@ -50,7 +51,7 @@ def test_lines_tell_each_phase_and_the_time_left(tiny, monkeypatch):
     console = Console(file=io.StringIO(), width=200)
     with view.view(console) as shown:
         for now, step in ((100.0, 500), (105.0, 510), (120.0, 540), (121.0, 1000)):  # noqa: B007
-            shown.update(Job(tiny, "gat", 0), JobProgress("train", step, 1000, f"loss {step}"))
+            shown.update(Job(tiny, identify("gat"), 0), JobProgress("train", step, 1000, f"loss {step}"))
     assert console.file.getvalue().splitlines() == [
         "gat seed 0: train 500/1000 loss 500",
         "gat seed 0: train 540/1000 loss 540, 230 s left",
