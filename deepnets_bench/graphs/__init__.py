@@ -1,0 +1,1 @@
+"""Computation graphs: folded from programs or traced, their algorithms and pictures."""

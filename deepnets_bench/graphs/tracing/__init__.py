@@ -1,0 +1,1 @@
+"""Computation graphs of any torch module: its forward pass, recorded."""

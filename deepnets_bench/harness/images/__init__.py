@@ -1,0 +1,1 @@
+"""Image sets: loaded, partitioned and drawn from."""

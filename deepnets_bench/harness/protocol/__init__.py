@@ -1,0 +1,1 @@
+"""Tracks: what a benchmark fixes (no torch)."""

@@ -1,0 +1,1 @@
+"""Jobs: where and how they run, and the rows they leave."""
