@@ -34,6 +34,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/imports.py
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --override-ini addopts=-q

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 
 
 class DAGNN(nn.Module):

@@ -1,6 +1,6 @@
 """GatedGNN of GHN-1: a gated unit updates nodes in topological order, forward then backward."""
 
-from deepnets_bench.ghn.gatedgnn import GatedGNN
+from deepnets_bench.ghn.gated.module import GatedGNN
 
 
 class GHN1(GatedGNN):

@@ -1,6 +1,6 @@
 """GatedGNN of GHN-2: GHN-1's with messages along virtual edges, weighted by 1/distance."""
 
-from deepnets_bench.ghn.gatedgnn import GatedGNN
+from deepnets_bench.ghn.gated.module import GatedGNN
 
 
 class GHN2(GatedGNN):

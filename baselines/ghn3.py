@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.ghn.graphormer import Graphormer
 
 

@@ -1,6 +1,6 @@
 """MLP: each node on its own; what a GHN reaches without message passing."""
 
-from deepnets_bench.ghn.gatedgnn import NodeMLP
+from deepnets_bench.ghn.gated.module import NodeMLP
 
 
 class MLP(NodeMLP):

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch_geometric.utils import to_dense_batch
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 
 
 class Transformer(nn.Module):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepnets_bench import ir
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.primitives import CELL_OPS, NORMS
+from deepnets_bench.compiler.program import Program, check_sizes, compile_code
 from deepnets_bench.errors import BadInput, UnknownName
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.primitives import CELL_OPS, NORMS
-from deepnets_bench.program import Program, check_sizes, compile_code
+from deepnets_bench.graphs.graph import ComputationGraph
 
 if TYPE_CHECKING:
-    from deepnets_bench.network import Network
+    from deepnets_bench.networks.network import Network
 
 Pair = tuple[str, int]
 
@@ -196,7 +196,7 @@ class Architecture:
         self, width: int = 32, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
     ) -> Network:
         """The network as a `torch.nn.Module` with every parameter, those of dead branches included."""
-        from deepnets_bench.network import Network
+        from deepnets_bench.networks.network import Network
 
         return Network(
             self.program(width=width, image_size=image_size, num_classes=num_classes, fc_dim=fc_dim)

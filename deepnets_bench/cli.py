@@ -12,7 +12,7 @@ import typer
 from deepnets_bench import __version__
 from deepnets_bench.commands import data, gnn, leaderboard, predict, run
 from deepnets_bench.errors import DeepNetsError
-from deepnets_bench.terminal import show_in_any_encoding
+from deepnets_bench.system.terminal import show_in_any_encoding
 
 app = typer.Typer(
     name="deepnets-bench",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, Genotype
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.program import Program, check_sizes
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.program import Program, check_sizes
+from deepnets_bench.graphs.graph import ComputationGraph
 
 if TYPE_CHECKING:
-    from deepnets_bench.network import Network
+    from deepnets_bench.networks.network import Network
 
 # Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019.
 DARTS = Genotype(
@@ -111,7 +111,7 @@ class ResNet50:
 
     def build(self, *sizes: Any, **named: Any) -> Network:
         """The network as a `torch.nn.Module`; arguments as `program`."""
-        from deepnets_bench.network import Network
+        from deepnets_bench.networks.network import Network
 
         return Network(self.program(*sizes, **named))
 

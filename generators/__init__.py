@@ -1,6 +1,6 @@
 """The splits of DeepNets-1M: their recipes and their generation into shards (no torch)."""
 
-from deepnets_bench.generators.materialise import SHARD_SIZE, Interrupted, generate
+from deepnets_bench.generators.generation import SHARD_SIZE, Interrupted, generate
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS, sample
 
 __all__ = [

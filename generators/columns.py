@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepnets_bench.architecture import encode
-from deepnets_bench.emit import live_rows
+from deepnets_bench.compiler.canonical import canonical_key
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.lowering import live_rows
+from deepnets_bench.data.graph_codec import MAX_NODES, pack_edges
+from deepnets_bench.data.shards import Part, graph_part, join_parts
 from deepnets_bench.errors import RunFailed
-from deepnets_bench.folding import assemble
 from deepnets_bench.generators.recipes import (
     CIFAR_CLASSES,
     CIFAR_SIZE,
@@ -24,11 +27,8 @@ from deepnets_bench.generators.recipes import (
     num_params,
     stream_key,
 )
-from deepnets_bench.kernel import kernel
-from deepnets_bench.keys import canonical_key
-from deepnets_bench.packing import MAX_NODES, pack_edges
+from deepnets_bench.graphs.folding import assemble
 from deepnets_bench.predefined import ResNet50, predefined
-from deepnets_bench.shards import Part, graph_part, join_parts
 
 Columns = dict[str, NDArray[Any]]
 

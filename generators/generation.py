@@ -15,10 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deepnets_bench import __version__
-from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
-from deepnets_bench.generators.assembly import predefined_columns, sampled_columns
-from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
-from deepnets_bench.manifest import (
+from deepnets_bench.data.manifest import (
     LOCK,
     MANIFEST,
     SUFFIX,
@@ -29,8 +26,11 @@ from deepnets_bench.manifest import (
     shard_name,
     write_manifest,
 )
-from deepnets_bench.shards import Shard, write_shard
-from deepnets_bench.signals import interrupt_held_back, signals_ignored, termination_as_interrupt
+from deepnets_bench.data.shards import Shard, write_shard
+from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
+from deepnets_bench.generators.columns import predefined_columns, sampled_columns
+from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
+from deepnets_bench.system.signals import interrupt_held_back, signals_ignored, termination_as_interrupt
 
 SHARD_SIZE = 10_000
 _MAX_DATASET_VERSION = 2**31 - 1

@@ -14,14 +14,14 @@ import numpy as np
 from numba import boolean, int32, int64, uint64, void
 from numba.core.types import Tuple
 
-from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, decode
-from deepnets_bench.emit import count_params, emit
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.canonical import canonical_key
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.lowering import count_params, emit
+from deepnets_bench.compiler.primitives import CELL_OPS, NORMS
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.generators.streams import chance, integer, open_stream
-from deepnets_bench.kernel import kernel
-from deepnets_bench.keys import canonical_key
-from deepnets_bench.primitives import CELL_OPS, NORMS
 
 # Raise it when any graph of any split changes; files of different versions never mix.
 DATASET_VERSION = 1

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba import boolean, float64, int64, uint64
 
-from deepnets_bench.kernel import kernel
+from deepnets_bench.compiler.jit import kernel
 
 _MASK = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)

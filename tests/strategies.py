@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from deepnets_bench import Architecture, Genotype
+from deepnets_bench.compiler.primitives import CELL_OPS
 from deepnets_bench.generators import SPLITS, sample
-from deepnets_bench.primitives import CELL_OPS
 
 sampled = st.builds(sample, st.sampled_from([s for s in SPLITS if s != "wide"]), st.integers(0, 10**6))
 

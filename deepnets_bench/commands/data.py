@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deepnets_bench.architecture import Architecture
-    from deepnets_bench.graph import ComputationGraph
-    from deepnets_bench.manifest import Manifest
+    from deepnets_bench.data.manifest import Manifest
+    from deepnets_bench.graphs.graph import ComputationGraph
     from deepnets_bench.predefined import ResNet50
 
 OnShard = Callable[[int, int], None]
@@ -64,14 +64,14 @@ def generate(
     from rich.console import Console
 
     from deepnets_bench.errors import BadInput
-    from deepnets_bench.generators import DATASET_VERSION, SPLIT_NAMES, materialise
+    from deepnets_bench.generators import DATASET_VERSION, SPLIT_NAMES, generation
 
     if scheduler is not None and workers is not None:
         raise BadInput("Give --workers or --scheduler, not both.")
     names = list(SPLIT_NAMES) if split == "all" else [name.strip() for name in split.split(",")]
     start = time.perf_counter()
     with _progress("generating") as on_shard, _executor(scheduler) as executor:
-        manifests = materialise.generate(
+        manifests = generation.generate(
             names,
             out,
             num,
@@ -103,7 +103,7 @@ def import_files(
     """
     from rich.console import Console
 
-    from deepnets_bench.published import import_published
+    from deepnets_bench.data.published import import_published
 
     with _progress("importing") as on_graphs:
         reports = import_published(files, out, on_graphs)
@@ -123,10 +123,10 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of the dataset, as given to generate --out.")],
 ) -> None:
     """Check every byte, every graph and that no architecture is in two splits; exit code 2 where not so."""
+    from deepnets_bench.data.shards import open_split
+    from deepnets_bench.data.statistics import split_statistics, statistics_table
+    from deepnets_bench.data.verification import verify as verify_folder
     from deepnets_bench.errors import CorruptFile
-    from deepnets_bench.inspection import split_statistics, statistics_table
-    from deepnets_bench.shards import open_split
-    from deepnets_bench.verification import verify as verify_folder
 
     console = _wide_console()
     with _progress("verifying") as on_shard:
@@ -169,10 +169,10 @@ def inspect(
     ] = None,
 ) -> None:
     """Print a dataset's statistics beside the published ones, or describe one architecture."""
-    from deepnets_bench import inspection
+    from deepnets_bench.data import statistics as inspection
+    from deepnets_bench.data.manifest import finished_splits
+    from deepnets_bench.data.shards import open_split
     from deepnets_bench.errors import BadInput
-    from deepnets_bench.manifest import finished_splits
-    from deepnets_bench.shards import open_split
 
     console = _wide_console()
     for target in (draw, stats):
@@ -193,20 +193,21 @@ def inspect(
     readers = [open_split(what, name) for name in names]
     console.print(inspection.statistics_table([inspection.split_statistics(reader) for reader in readers]))
     if stats is not None:
-        from deepnets_bench import drawing, plots
+        from deepnets_bench.data import plots
+        from deepnets_bench.graphs import drawing
 
         drawing.save_figure(plots.draw_statistics([plots.distributions(r) for r in readers]), stats)
 
 
 def _check_picture(target: Path | None) -> None:
     if target is not None:
-        from deepnets_bench import drawing
+        from deepnets_bench.graphs import drawing
 
         drawing.check_target(target)
 
 
 def _draw(graph: ComputationGraph, target: Path) -> None:
-    from deepnets_bench import drawing
+    from deepnets_bench.graphs import drawing
 
     figure: Any = drawing.draw_graph(graph).figure  # not a part of another figure
     drawing.save_figure(figure, target)
@@ -223,9 +224,9 @@ def _wide_console() -> Console:
 def find_architecture(text: str) -> Architecture | ResNet50:
     from deepnets_bench.architecture import Architecture
     from deepnets_bench.errors import BadInput
-    from deepnets_bench.files import reading
     from deepnets_bench.generators import SPLITS, sample
     from deepnets_bench.predefined import predefined
+    from deepnets_bench.system.files import reading
 
     known = dict(zip(("resnet50", "vit"), (arch for arch, _ in predefined()), strict=True))
     if text in known:
@@ -248,7 +249,7 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
     if scheduler is None:
         yield None
         return
-    from deepnets_bench.cluster import connected
+    from deepnets_bench.system.dask import connected
 
     with connected(scheduler) as client:
         yield client.get_executor(pure=False)

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deepnets_bench.harness.tracks import Track
+    from deepnets_bench.harness.protocol.tracks import Track
     from deepnets_bench.leaderboard.aggregate import Board
     from deepnets_bench.leaderboard.table import Table
 
@@ -129,10 +129,10 @@ def build(
 ) -> None:
     """Write the leaderboard as files beside the results: CSV and Markdown, or the formats given."""
     from deepnets_bench.errors import UnknownName
-    from deepnets_bench.files import write_atomically
     from deepnets_bench.leaderboard.build import FILES
     from deepnets_bench.leaderboard.inference import analyse_board
-    from deepnets_bench.locks import writable
+    from deepnets_bench.system.files import write_atomically
+    from deepnets_bench.system.locks import writable
 
     chosen = formats or ["csv", "markdown"]
     for name in chosen:
@@ -159,10 +159,10 @@ def html(
     out: Annotated[Path | None, typer.Option(help="Page to write; index.html beside the results.")] = None,
 ) -> None:
     """Write the leaderboard as one static page with charts; it needs no network and no server."""
-    from deepnets_bench.files import write_atomically
     from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.leaderboard.page import render
-    from deepnets_bench.locks import writable
+    from deepnets_bench.system.files import write_atomically
+    from deepnets_bench.system.locks import writable
 
     board = _board(track, results, version, smoke)
     folder = _results_path(track, results).parent
@@ -269,7 +269,7 @@ def _board(track: str, results: Path | None, version: int | None, smoke: bool) -
 def _results_path(track: str, results: Path | None) -> Path:
     """`results`, or the track's file under ./leaderboards; raises `UnknownName` where neither is known."""
     from deepnets_bench.errors import UnknownName
-    from deepnets_bench.harness.tracks import track_names
+    from deepnets_bench.harness.protocol.tracks import track_names
 
     path = results or Path("leaderboards") / track / "results.csv"
     if results is None and not path.exists():
@@ -282,7 +282,7 @@ def _results_path(track: str, results: Path | None) -> Path:
 def _track(name: str | None) -> Track | None:
     """The protocol of a track we ship; None of any other."""
     from deepnets_bench.errors import UnknownName
-    from deepnets_bench.harness.tracks import load_track
+    from deepnets_bench.harness.protocol.tracks import load_track
 
     try:
         return load_track(name) if name else None

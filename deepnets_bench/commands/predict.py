@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from deepnets_bench.ghn.modules import Prediction
-    from deepnets_bench.harness.folders import FolderImages
+    from deepnets_bench.ghn.foreign import Prediction
+    from deepnets_bench.harness.images.folders import FolderImages
 
 TORCHVISION = "torchvision:"
 _REASON_EXAMPLES = 3
@@ -72,14 +72,14 @@ def predict(
     import torch
 
     from deepnets_bench.errors import BadInput
-    from deepnets_bench.ghn import modules
+    from deepnets_bench.ghn import foreign
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.gnn import parse_options
 
     if out.suffix != ".safetensors":
         raise BadInput(f"{out} must end in .safetensors.")
     _check_free(out, force)
-    modules.check_classifier(classifier)
+    foreign.check_classifier(classifier)
     options = parse_options(model_option or ())
     hypernetwork = GHN.load(ghn, trust)
     size = image_size or (224 if model.startswith(TORCHVISION) else 32)
@@ -87,9 +87,9 @@ def predict(
     device = torch.device("cpu" if images else "meta")
     module = build(model, hypernetwork.config.num_classes, size, width, options, device)
     start = time.perf_counter()
-    tensors, report = modules.predict(hypernetwork, module, (3, size, size), classifier)
+    tensors, report = foreign.predict(hypernetwork, module, (3, size, size), classifier)
     seconds = time.perf_counter() - start
-    statistics = modules.recalibrated(module, tensors, images.batches(_CALIBRATION_BATCH)) if images else {}
+    statistics = foreign.recalibrated(module, tensors, images.batches(_CALIBRATION_BATCH)) if images else {}
     _write(out, tensors | statistics, {"model": model, "ghn": ghn.name}, force)
     values = sum(tensors[name].numel() for name in report.predicted)
     count = f"{len(report.predicted)} parameters ({values:,} values)"
@@ -98,7 +98,7 @@ def predict(
         norms = len({name.rpartition(".")[0] for name in statistics})
         _print(f"  running statistics of {norms} norm(s) re-estimated on {len(images)} images")
     else:
-        for note in modules.statistics_note(module):
+        for note in foreign.statistics_note(module):
             _print(f"  note: {note}")
     _print(f"Wrote {out}")
 
@@ -191,7 +191,7 @@ def calibration_images(folder: Path, size: int) -> FolderImages:
     try:
         from torchvision.datasets.folder import is_image_file
 
-        from deepnets_bench.harness.folders import FolderImages
+        from deepnets_bench.harness.images.folders import FolderImages
     except ImportError as error:
         raise MissingExtra("--calibrate", "vision") from error
     if not folder.is_dir():
@@ -236,7 +236,7 @@ def _write(out: Path, params: dict[str, Tensor], metadata: dict[str, str], force
     from safetensors.torch import save_file
 
     from deepnets_bench.errors import BadInput, one_line
-    from deepnets_bench.files import replacing
+    from deepnets_bench.system.files import replacing
 
     tensors = {name: tensor.contiguous() for name, tensor in params.items()}
     try:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deepnets_bench.gnn import GNNIdentity
-    from deepnets_bench.harness.data import Dataset
-    from deepnets_bench.harness.isolation import Outcome
-    from deepnets_bench.harness.jobs import Job
-    from deepnets_bench.harness.tracks import Track
+    from deepnets_bench.harness.protocol.tracks import Track
+    from deepnets_bench.harness.runs.job import Job
+    from deepnets_bench.harness.runs.worker import Outcome
+    from deepnets_bench.harness.training.splits import Dataset
 
 track_app = typer.Typer(help="Protocols: what is trained on what, for how long, and how it is scored.")
 
@@ -96,16 +96,16 @@ def run(
     """Train and evaluate GNNs on a track; missing splits are generated first, finished jobs skipped."""
     from rich.console import Console
 
-    from deepnets_bench.cluster import connected
     from deepnets_bench.errors import BadInput, RunFailed, UnknownName
     from deepnets_bench.gnn import identify, parse_options
-    from deepnets_bench.harness.events import require_tensorboard
-    from deepnets_bench.harness.jobs import RESULTS, Job, build_ghn, make_folder
-    from deepnets_bench.harness.ranks import under_torchrun
-    from deepnets_bench.harness.runner import run_jobs, unfinished
-    from deepnets_bench.harness.scoring import pick_device
-    from deepnets_bench.harness.tracks import load_track
-    from deepnets_bench.harness.view import view
+    from deepnets_bench.harness.protocol.tracks import load_track
+    from deepnets_bench.harness.runs.ddp import under_torchrun
+    from deepnets_bench.harness.runs.display import view
+    from deepnets_bench.harness.runs.job import RESULTS, Job, build_ghn, make_folder
+    from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
+    from deepnets_bench.harness.runs.tensorboard import require_tensorboard
+    from deepnets_bench.harness.training.scoring import pick_device
+    from deepnets_bench.system.dask import connected
 
     launched = under_torchrun(os.environ)
     if launched is not None:
@@ -140,7 +140,7 @@ def run(
         soft_wrap=True,
     )
     if download:
-        from deepnets_bench.harness.loading import download as fetch
+        from deepnets_bench.harness.images.loading import download as fetch
 
         fetch(protocol.images, images)
     dataset = _dataset(protocol, data, images, console)
@@ -197,13 +197,15 @@ def evaluate(
     from rich.console import Console
 
     from deepnets_bench.errors import BadInput
-    from deepnets_bench.harness.tracks import load_track
+    from deepnets_bench.harness.protocol.tracks import load_track
 
     protocol = load_track(track)
     noise_std = _noise(noise, protocol)
     if not checkpoint.exists():
         raise BadInput(f"There is no checkpoint {checkpoint}.")
-    from deepnets_bench.harness.scoring import score_checkpoint  # with PyTorch, after the cheap checks
+    from deepnets_bench.harness.training.scoring import (
+        score_checkpoint,  # with PyTorch, after the cheap checks
+    )
 
     console = Console(stderr=True)
     dataset = _dataset(protocol, data, images, console)
@@ -228,7 +230,7 @@ def evaluate(
 
 def list_tracks() -> None:
     """Print the tracks that come with the package."""
-    from deepnets_bench.harness.tracks import load_track, track_names
+    from deepnets_bench.harness.protocol.tracks import load_track, track_names
 
     for name in track_names():
         track = load_track(name)
@@ -237,7 +239,7 @@ def list_tracks() -> None:
 
 def show_track(name: Annotated[str, typer.Argument(help="A track's name.")]) -> None:
     """Print a track's file, which says what every number means."""
-    from deepnets_bench.harness.tracks import load_track, track_text
+    from deepnets_bench.harness.protocol.tracks import load_track, track_text
 
     load_track(name)
     typer.echo(track_text(name), nl=False)
@@ -282,15 +284,15 @@ def _default_workers(device: str, track: Track, devices: int) -> int:
 
         if torch.cuda.is_available():
             return 1
-    from deepnets_bench.processes import usable_cores
+    from deepnets_bench.system.processes import usable_cores
 
     return max(1, usable_cores() // (track.training.threads * devices))
 
 
 def _dataset(track: Track, root: Path, images: Path | None, console: Console) -> Dataset:
     """The track's splits, generated where they are missing."""
-    from deepnets_bench.harness.data import prepare_dataset
-    from deepnets_bench.processes import usable_cores
+    from deepnets_bench.harness.training.splits import prepare_dataset
+    from deepnets_bench.system.processes import usable_cores
 
     with console.status(f"Preparing the splits of track {track.name} in {root}"):
         return prepare_dataset(track, root, images=images, workers=usable_cores())
@@ -316,7 +318,7 @@ def _announce(console: Console, everything: list[Job], todo: list[Job], folder: 
 def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
     from rich.console import Console
 
-    from deepnets_bench.harness.jobs import RESULTS
+    from deepnets_bench.harness.runs.job import RESULTS
     from deepnets_bench.leaderboard.aggregate import select_board
     from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.leaderboard.report import ranking_table

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets_bench.ir import (
+from deepnets_bench.compiler.instructions import (
     C_MULT,
     CONCAT_NORMAL,
     CONCAT_REDUCE,
@@ -24,8 +24,8 @@ from deepnets_bench.ir import (
     STEPS_NORMAL,
     STEPS_REDUCE,
 )
-from deepnets_bench.kernel import kernel
-from deepnets_bench.primitives import CELL_OPS, NORMS
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.primitives import CELL_OPS, NORMS
 
 Vector = NDArray[np.int32]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from deepnets_bench import ir
-from deepnets_bench.emit_rows import (
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.rows import (
     INT,
     PAIR,
     TABLE,
@@ -19,7 +20,6 @@ from deepnets_bench.emit_rows import (
     add_row,
     add_subsample,
 )
-from deepnets_bench.kernel import kernel
 
 
 @kernel(TRIPLE(TABLE, INT, VECTOR, INT, INT, INT, INT, INT, INT, INT, INT))

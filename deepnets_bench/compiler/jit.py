@@ -1,7 +1,7 @@
 """Functions compiled by numba and cached on disk, compiled anew when any of the sources they inline changes.
 
-numba's own cache looks at the file of a function only: after an update of `emit.py` alone, a cached caller in
-another module would go on with the old code, and generate graphs by old rules.
+numba's own cache looks at the file of a function only: after an update of `lowering.py` alone, a cached
+caller in another module would go on with the old code, and generate graphs by old rules.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numba
 
-# Modules whose compiled functions and constants end up in kernels of other modules.
-_SHARED = ("primitives", "ir", "emit_rows", "emit_cells", "emit", "folding", "algorithms", "keys", "packing")
+# Files whose compiled functions and constants end up in kernels of other packages.
+_SHARED = ("compiler/*.py", "graphs/folding.py", "graphs/algorithms.py", "data/graph_codec.py")
 
 
 def kernel(signature: Any = None) -> Callable[[Callable[..., Any]], Any]:
@@ -40,8 +40,7 @@ def kernel(signature: Any = None) -> Callable[[Callable[..., Any]], Any]:
 
 def source_stamp(path: Path) -> tuple[tuple[int, int], ...]:
     """Times and lengths of the sources a kernel in `path` depends on."""
-    core = Path(__file__).parent
-    sources = {core / f"{name}.py" for name in _SHARED} | {path}
-    if path.parent != core:
-        sources |= set(path.parent.glob("*.py"))
+    package = Path(__file__).parents[1]
+    sources = {path, *path.parent.glob("*.py")}
+    sources.update(source for pattern in _SHARED for source in package.glob(pattern))
     return tuple((stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, sorted(sources)))

@@ -1,6 +1,6 @@
 """The compiler's core: encoded architectures to tables of operations, on integers only, compiled by numba.
 
-The rules of the stems and heads are here, those of the cells in `emit_cells.py`, and nowhere else (see
+The rules of the stems and heads are here, those of the cells in `cells.py`, and nowhere else (see
 `program.py` for their source).
 """
 
@@ -10,9 +10,10 @@ import numpy as np
 from numba import int64
 from numba.core.types import UniTuple
 
-from deepnets_bench import ir
-from deepnets_bench.emit_cells import add_cell_op, add_concat, add_preprocess0
-from deepnets_bench.emit_rows import (
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.cells import add_cell_op, add_concat, add_preprocess0
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.rows import (
     INT,
     TABLE,
     VECTOR,
@@ -23,7 +24,6 @@ from deepnets_bench.emit_rows import (
     add_relu_conv_norm,
     add_row,
 )
-from deepnets_bench.kernel import kernel
 
 _STEM = UniTuple(int64, 5)
 

@@ -16,9 +16,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from deepnets_bench.emit import count_params, emit, live_rows
-from deepnets_bench.errors import BadInput
-from deepnets_bench.ir import (
+from deepnets_bench.compiler.instructions import (
     BIAS,
     CELL,
     CONV,
@@ -37,7 +35,9 @@ from deepnets_bench.ir import (
     SLOT,
     SLOT_NAMES,
 )
-from deepnets_bench.primitives import NORMS
+from deepnets_bench.compiler.lowering import count_params, emit, live_rows
+from deepnets_bench.compiler.primitives import NORMS
+from deepnets_bench.errors import BadInput
 
 
 @dataclass(frozen=True)

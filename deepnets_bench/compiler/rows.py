@@ -5,8 +5,8 @@ from __future__ import annotations
 from numba import int32, int64
 from numba.core.types import UniTuple
 
-from deepnets_bench import ir
-from deepnets_bench.kernel import kernel
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.jit import kernel
 
 INT = int64
 TABLE = int32[:, ::1]

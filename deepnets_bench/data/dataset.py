@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from torch_geometric.data import Dataset
 
+from deepnets_bench.compiler.instructions import HEADS, IMAGENET_FROM
+from deepnets_bench.compiler.program import check_sizes
+from deepnets_bench.data.graph_batch import GraphBatch, Transform, transformed
+from deepnets_bench.data.shards import GraphRecord, open_split
+from deepnets_bench.data.widths import PAPER_RULES, draw_sizes
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.graph_batch import GraphBatch, Transform, transformed
-from deepnets_bench.ir import HEADS, IMAGENET_FROM
-from deepnets_bench.program import check_sizes
-from deepnets_bench.shards import GraphRecord, open_split
-from deepnets_bench.widths import PAPER_RULES, draw_sizes
+from deepnets_bench.graphs.graph import ComputationGraph
 
 __all__ = ["DeepNets1M", "GraphBatch", "MetaBatchSampler"]
 

@@ -12,7 +12,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.graph import ComputationGraph
+from deepnets_bench.graphs.graph import ComputationGraph
 
 Transform = Callable[[Any], Any]  # Data → Data, as those of torch_geometric.transforms
 

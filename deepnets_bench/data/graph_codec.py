@@ -9,9 +9,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from deepnets_bench.kernel import kernel
-from deepnets_bench.keys import is_valid
-from deepnets_bench.primitives import PRIMITIVES
+from deepnets_bench.compiler.canonical import is_valid
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.primitives import PRIMITIVES
 
 MAX_NODES = 32767  # of a graph; cells and distances then fit any of the formats readers use
 PROBLEMS = (

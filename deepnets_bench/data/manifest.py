@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.files import reading, write_atomically
+from deepnets_bench.system.files import reading, write_atomically
 
 FORMAT = "deepnets-bench graphs"
 FORMAT_VERSION = 1

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepnets_bench.algorithms import degree_and_path
-from deepnets_bench.drawing import load_pyplot
+from deepnets_bench.data.shards import ShardReader
+from deepnets_bench.data.statistics import SAMPLE
 from deepnets_bench.errors import BadInput
-from deepnets_bench.inspection import SAMPLE
-from deepnets_bench.shards import ShardReader
+from deepnets_bench.graphs.algorithms import degree_and_path
+from deepnets_bench.graphs.drawing import load_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,11 +26,9 @@ from filelock import FileLock, Timeout
 
 from deepnets_bench import __version__
 from deepnets_bench.architecture import Architecture, compile, decode, encode
-from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
-from deepnets_bench.files import reading
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.keys import canonical_key
-from deepnets_bench.manifest import (
+from deepnets_bench.compiler.canonical import canonical_key
+from deepnets_bench.data.graph_codec import MAX_NODES
+from deepnets_bench.data.manifest import (
     LOCK,
     PUBLISHED_VERSION,
     Manifest,
@@ -38,9 +36,11 @@ from deepnets_bench.manifest import (
     read_manifest,
     write_manifest,
 )
-from deepnets_bench.packing import MAX_NODES
-from deepnets_bench.published_graphs import StoredNames, compare
-from deepnets_bench.shards import Part, graph_part, join_parts, write_shard
+from deepnets_bench.data.published_graphs import StoredNames, compare
+from deepnets_bench.data.shards import Part, graph_part, join_parts, write_shard
+from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.system.files import reading
 
 # Factors of the stored width in CIFAR-10 and in ImageNet form; None: the split stores no widths.
 SPLITS: dict[str, tuple[int, int] | None] = {

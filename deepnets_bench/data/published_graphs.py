@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.primitives import PRIMITIVES
+from deepnets_bench.compiler.primitives import PRIMITIVES
+from deepnets_bench.graphs.graph import ComputationGraph
 
 CUTOFF = 250  # of the stored distances
 ROW_ORDER = "rows in another order than the adjacency"

@@ -12,7 +12,7 @@ last: a split is what its manifest lists. A shard holds one flat array a column 
     architecture  integers of `architecture.encode`; empty for a network that is known by name only
     width         channels of the first cell in CIFAR-10 and in ImageNet form
     num_params    parameters at these widths (fc_dim 256, 10 and 1000 classes), dead branches included
-    key           128-bit canonical key of the architecture (`keys.canonical_key`)
+    key           128-bit canonical key of the architecture (`canonical.canonical_key`)
 
 Columns are contiguous and uncompressed: a reader maps the file and touches only the pages of the graphs it
 is asked for. Opening a split reads its manifest and nothing else.
@@ -35,11 +35,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, decode
-from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.files import reading, write_atomically
-from deepnets_bench.manifest import (
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.program import Program, compile_code
+from deepnets_bench.data.graph_codec import MAX_NODES, PROBLEMS, pack_edges, unpack
+from deepnets_bench.data.manifest import (
     FORMAT,
     FORMAT_VERSION,
     ShardEntry,
@@ -47,9 +47,9 @@ from deepnets_bench.manifest import (
     read_manifest,
     shard_name,
 )
-from deepnets_bench.packing import MAX_NODES, PROBLEMS, pack_edges, unpack
+from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.predefined import ResNet50
-from deepnets_bench.program import Program, compile_code
+from deepnets_bench.system.files import reading, write_atomically
 
 Columns = Mapping[str, NDArray[Any]]
 # Some graphs: lengths [graphs, 4] of their ragged columns, these four, then width, num_params and key.

@@ -10,15 +10,15 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from deepnets_bench import ir
-from deepnets_bench.algorithms import degree_and_path
-from deepnets_bench.primitives import PRIMITIVES
-from deepnets_bench.shards import ShardReader
-from deepnets_bench.verification import count_duplicates
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.primitives import PRIMITIVES
+from deepnets_bench.data.shards import ShardReader
+from deepnets_bench.data.verification import count_duplicates
+from deepnets_bench.graphs.algorithms import degree_and_path
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
-    from deepnets_bench.graph import ComputationGraph
+    from deepnets_bench.graphs.graph import ComputationGraph
     from deepnets_bench.predefined import ResNet50
 
 

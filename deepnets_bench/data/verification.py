@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepnets_bench import ir
-from deepnets_bench.emit import count_params, emit, live_rows
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.canonical import canonical_key
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.lowering import count_params, emit, live_rows
+from deepnets_bench.data.graph_codec import PROBLEMS, unpack
+from deepnets_bench.data.manifest import SUFFIX, Manifest, finished_splits, read_manifest
+from deepnets_bench.data.shards import RAGGED, Shard, content_checksum
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.folding import assemble
-from deepnets_bench.kernel import kernel
-from deepnets_bench.keys import canonical_key
-from deepnets_bench.manifest import SUFFIX, Manifest, finished_splits, read_manifest
-from deepnets_bench.packing import PROBLEMS, unpack
-from deepnets_bench.shards import RAGGED, Shard, content_checksum
+from deepnets_bench.graphs.folding import assemble
 
 Keys = NDArray[np.uint64]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from deepnets_bench import ir
+from deepnets_bench.compiler import instructions as ir
 from deepnets_bench.errors import BadInput
 
 

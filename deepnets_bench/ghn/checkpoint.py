@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput, CorruptFile, one_line
-from deepnets_bench.files import reading, replacing
 from deepnets_bench.ghn.config import PUBLISHED_CUTOFF, GHNConfig
+from deepnets_bench.system.files import reading, replacing
 
 FORMAT = "deepnets-bench GHN 1"
 # Published GHN-3 files keep the embeddings of the first layer's input at the top level.

@@ -22,7 +22,7 @@ class KernelGroup:
     """Consecutive rows of a decoder's input whose parameters have one shape and are predicted together.
 
     `shape` is the parameter's own; `kernel` is its form (out, in, height, width). `channels` and `window`
-    are what the decoder has to compute of it; `fit` in assign.py turns that into the whole.
+    are what the decoder has to compute of it; `fit` in parameter_plan.py turns that into the whole.
     """
 
     start: int

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.ghn.config import GHNConfig
-from deepnets_bench.ghn.model import GHN
 from deepnets_bench.ghn.shapes import MAX_CHANNELS
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.recalibration import STATISTICS, norms_with_statistics, recalibrate
-from deepnets_bench.reparametrised import Reparametrised, find
-from deepnets_bench.trace import trace
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.graphs.tracing.reparametrised import Reparametrised, find
+from deepnets_bench.graphs.tracing.trace import trace
+from deepnets_bench.networks.recalibration import STATISTICS, norms_with_statistics, recalibrate
+
+if TYPE_CHECKING:
+    from deepnets_bench.ghn.model import GHN
 
 CLASSIFIER_CHOICES = ("predict", "skip")
 CLASSIFIER = "classifier, skipped as asked"

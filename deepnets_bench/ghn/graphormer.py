@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import degree, to_dense_batch
 
 if TYPE_CHECKING:
-    from deepnets_bench.dataset import GraphBatch
+    from deepnets_bench.data.dataset import GraphBatch
 
 MAX_DEGREE = 100
 MAX_INPUT_DISTANCE = 1000

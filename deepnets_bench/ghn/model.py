@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from deepnets_bench.compiler.primitives import PRIMITIVES
 from deepnets_bench.errors import BadInput, CorruptFile, NotFinite
-from deepnets_bench.files import reading
-from deepnets_bench.ghn import assign, checkpoint
+from deepnets_bench.ghn import checkpoint, parameter_plan
 from deepnets_bench.ghn.config import GHNConfig, preset
 from deepnets_bench.ghn.decoders import TwoLayer, build_decoder
 from deepnets_bench.ghn.shapes import ShapeEncoder
@@ -20,13 +20,13 @@ from deepnets_bench.gnn import GNNIdentity, GNNLike, identify, is_registered
 from deepnets_bench.gnn.adapters import adapt
 from deepnets_bench.gnn.contract import check_output
 from deepnets_bench.gnn.transform import declared_transform
-from deepnets_bench.primitives import PRIMITIVES
+from deepnets_bench.system.files import reading
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
-    from deepnets_bench.dataset import GraphBatch
-    from deepnets_bench.ghn.modules import Prediction
-    from deepnets_bench.graph import ComputationGraph
+    from deepnets_bench.data.dataset import GraphBatch
+    from deepnets_bench.ghn.foreign import Prediction
+    from deepnets_bench.graphs.graph import ComputationGraph
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -156,7 +156,7 @@ class GHN(nn.Module):
                 "A hypernetwork is called with a GraphBatch or one torch.nn.Module, not with "
                 f"{type(batch).__name__}; ghn.predict(architecture) takes an Architecture."
             )
-        from deepnets_bench.trace import warn_of_left
+        from deepnets_bench.graphs.tracing.trace import warn_of_left
 
         warn_of_left(self.initialize(batch).left)
         return batch
@@ -171,8 +171,8 @@ class GHN(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             slots, tensors = self._vectors_and_classifiers(plan, states)
             slots += plan.kernel_slots
-            tensors += assign.predict_kernels(plan, states, self.decoder)
-        return assign.assemble(plan, slots, tensors)
+            tensors += parameter_plan.predict_kernels(plan, states, self.decoder)
+        return parameter_plan.assemble(plan, slots, tensors)
 
     @torch.no_grad()
     def predict(
@@ -188,7 +188,7 @@ class GHN(nn.Module):
         `num_classes` is the hypernetwork's own unless given. For gradients call the hypernetwork on a
         `GraphBatch`.
         """
-        from deepnets_bench.dataset import GraphBatch
+        from deepnets_bench.data.dataset import GraphBatch
 
         classes = self.config.num_classes if num_classes is None else num_classes
         graph = arch.graph(width=width, image_size=image_size, num_classes=classes, fc_dim=fc_dim)
@@ -201,7 +201,7 @@ class GHN(nn.Module):
 
         The tensors may have any dtype, layout and device. A norm's bias may be absent from `params`.
         """
-        from deepnets_bench.dataset import GraphBatch
+        from deepnets_bench.data.dataset import GraphBatch
 
         batch = GraphBatch.from_graphs([graph], virtual_edges=self.virtual_edges)
         plan, states = self._plan_and_states(batch.to(self.embed.weight.device))
@@ -209,7 +209,7 @@ class GHN(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             slots, tensors = self._vectors_and_classifiers(plan, states)
             kernels = [params[names[slot]] for slot in plan.kernel_slots]
-            assign.write_kernels(plan, states, self.decoder, kernels)
+            parameter_plan.write_kernels(plan, states, self.decoder, kernels)
         for slot, tensor in zip(slots, tensors, strict=True):
             if names[slot] in params:
                 params[names[slot]].copy_(tensor)
@@ -238,22 +238,26 @@ class GHN(nn.Module):
         `deepnets_bench.recalibrate` before `module.eval()`. Raises `BadInput` for a module that cannot be
         traced, has no storage (device meta) or another number of classes; it is then as before.
         """
-        from deepnets_bench.ghn.modules import initialize
+        from deepnets_bench.ghn.foreign import initialize
 
         return initialize(self, module, input_shape, classifier)
 
-    def _plan_and_states(self, batch: GraphBatch) -> tuple[assign.Plan, Tensor]:
+    def _plan_and_states(self, batch: GraphBatch) -> tuple[parameter_plan.Plan, Tensor]:
         config = self.config
-        plan = assign.make_plan(batch.graphs, config.max_shape, config.num_classes, config.weight_norm)
+        plan = parameter_plan.make_plan(
+            batch.graphs, config.max_shape, config.num_classes, config.weight_norm
+        )
         return plan, self.node_states(batch).to(self.embed.weight.dtype)
 
-    def _vectors_and_classifiers(self, plan: assign.Plan, x: Tensor) -> tuple[list[int], list[Tensor]]:
+    def _vectors_and_classifiers(
+        self, plan: parameter_plan.Plan, x: Tensor
+    ) -> tuple[list[int], list[Tensor]]:
         """Slots and tensors of all that the decoder of kernels does not predict."""
         norm = self.config.weight_norm
         slots = [slot for slot, _, _ in plan.vectors]
-        tensors = [*assign.predict_vectors(plan, self._vectors(x, plan.vector_nodes), norm)]
+        tensors = [*parameter_plan.predict_vectors(plan, self._vectors(x, plan.vector_nodes), norm)]
         slots += [slot for _, slot, _ in plan.class_weights]
-        tensors += assign.predict_class_weights(plan, x, self.decoder, norm)
+        tensors += parameter_plan.predict_class_weights(plan, x, self.decoder, norm)
         slots += [slot for _, slot in plan.class_biases]
         biases = self.bias_class(self._vectors(x, [node for node, _ in plan.class_biases])[:, 1])
         tensors += (torch.tanh(0.2 * biases) if norm else biases).unbind(0)
@@ -318,7 +322,7 @@ def _own_gnn(config: GHNConfig) -> nn.Module:
         from deepnets_bench.ghn.graphormer import Graphormer
 
         return Graphormer(config.hid, config.layers, config.heads)
-    from deepnets_bench.ghn.gatedgnn import GatedGNN, NodeMLP
+    from deepnets_bench.ghn.gated.module import GatedGNN, NodeMLP
 
     if config.hypernet == "mlp":
         return NodeMLP(config.hid)

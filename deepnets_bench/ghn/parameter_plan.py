@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepnets_bench.compiler.primitives import BIAS, BN, LN, POS_ENC
 from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn.decoders import ConvDecoder, KernelGroup, MLPDecoder
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.primitives import BIAS, BN, LN, POS_ENC
+from deepnets_bench.graphs.graph import ComputationGraph
 
 TOKEN_STD = 0.02  # of the random rows of a position embedding that stand for no position
 

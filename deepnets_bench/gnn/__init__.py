@@ -1,7 +1,7 @@
 """GNNs as plug-ins: what one is (`GNNSpec`), which exist (the registry), how a name finds one (`resolve`).
 
 A GNN is a class built as `Class(dim, **options)`, a `torch.nn.Module` with `forward(x, batch) -> x`:
-`x` float [N, dim] node states, `batch` a `deepnets_bench.dataset.GraphBatch`. Unmodified PyG models
+`x` float [N, dim] node states, `batch` a `deepnets_bench.data.dataset.GraphBatch`. Unmodified PyG models
 (`forward(x, edge_index, ...)`) and DGL models (`forward(g, x)`) are adapted (`adapters.py`).
 Baselines, installed plug-ins and a user's file go through the same door; importing this package loads none.
 """

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.utils import coalesce
 
+from deepnets_bench.data.graph_batch import FIELDS, NUMBERS
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn.conventions import EDGE_DIM, convention
 from deepnets_bench.gnn.transform import Reads, Transforming, declared_transform
-from deepnets_bench.graph_batch import FIELDS, NUMBERS
 
 if TYPE_CHECKING:
-    from deepnets_bench.dataset import GraphBatch
+    from deepnets_bench.data.dataset import GraphBatch
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from deepnets_bench.gnn.contract import finite_problem, output_problem
 from deepnets_bench.gnn.spec import GNNSpec
 
 if TYPE_CHECKING:
-    from deepnets_bench.dataset import GraphBatch
+    from deepnets_bench.data.dataset import GraphBatch
 
 TOLERANCE = 1e-4  # float32 sums in another order; relative to the largest output
 
@@ -64,7 +64,7 @@ def require(spec: GNNSpec, dim: int = 32, **kwargs: Any) -> None:
 def small_batch() -> GraphBatch:
     """A batch of three small real architectures: DARTS, PDARTS and a vision transformer."""
     from deepnets_bench.architecture import Architecture
-    from deepnets_bench.dataset import GraphBatch
+    from deepnets_bench.data.dataset import GraphBatch
     from deepnets_bench.predefined import DARTS, PDARTS, VIT
 
     architectures = (

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from deepnets_bench.data.graph_batch import Transform, transform_batch
 from deepnets_bench.errors import BadInput
-from deepnets_bench.graph_batch import Transform, transform_batch
 
 if TYPE_CHECKING:
-    from deepnets_bench.dataset import GraphBatch
+    from deepnets_bench.data.dataset import GraphBatch
 
 _SEED = 0  # of random transforms outside of training
 

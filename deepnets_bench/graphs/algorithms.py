@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepnets_bench.kernel import kernel
+from deepnets_bench.compiler.jit import kernel
 
 LONGEST_DISTANCE = 65_533  # distances are counted in 16 bits, up to two more than the cutoff
 

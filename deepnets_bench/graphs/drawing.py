@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepnets_bench.compiler.primitives import PRIMITIVES
 from deepnets_bench.errors import BadInput, MissingExtra
-from deepnets_bench.files import write_atomically
-from deepnets_bench.layout import Drawable, Layout, Point, layered_layout
-from deepnets_bench.primitives import PRIMITIVES
+from deepnets_bench.graphs.layout import Drawable, Layout, Point, layered_layout
+from deepnets_bench.system.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

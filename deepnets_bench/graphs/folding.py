@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepnets_bench import ir
-from deepnets_bench.kernel import kernel
-from deepnets_bench.primitives import (
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.jit import kernel
+from deepnets_bench.compiler.primitives import (
     AVG_POOL,
     BIAS,
     BN,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepnets_bench import ir
-from deepnets_bench.algorithms import LONGEST_DISTANCE, node_levels, shortest_paths
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.primitives import BIAS, PRIMITIVES
+from deepnets_bench.compiler.program import Program, weight_shape
 from deepnets_bench.errors import BadInput, MissingExtra
-from deepnets_bench.folding import assemble, node_shapes
-from deepnets_bench.primitives import BIAS, PRIMITIVES
-from deepnets_bench.program import Program, weight_shape
+from deepnets_bench.graphs.algorithms import LONGEST_DISTANCE, node_levels, shortest_paths
+from deepnets_bench.graphs.folding import assemble, node_shapes
 
 if TYPE_CHECKING:
     import networkx
@@ -59,9 +59,9 @@ class ComputationGraph:
         """Trace any `torch.nn.Module` that takes one image [C, H, W] (without the batch).
 
         Parameters that are no part of the graph are in `left`, and a `UserWarning` says so. Raises `BadInput`
-        for a module that has no graph of this kind (see `deepnets_bench.trace.trace`).
+        for a module that has no graph of this kind (see `deepnets_bench.graphs.tracing.trace.trace`).
         """
-        from deepnets_bench.trace import trace, warn_of_left
+        from deepnets_bench.graphs.tracing.trace import trace, warn_of_left
 
         traced = trace(module, input_shape)
         warn_of_left(traced.left)
@@ -140,7 +140,7 @@ class ComputationGraph:
 
     def draw(self, ax: Axes | None = None) -> Axes:
         """Draw the graph left to right with matplotlib, one colour per primitive; returns the axes."""
-        from deepnets_bench.drawing import draw_graph
+        from deepnets_bench.graphs.drawing import draw_graph
 
         return draw_graph(self, ax)
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deepnets_bench.primitives import GLOB_AVG
+from deepnets_bench.compiler.primitives import GLOB_AVG
 
 Point = tuple[float, float]
 

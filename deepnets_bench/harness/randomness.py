@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from deepnets_bench.harness.tracks import Track
+    from deepnets_bench.harness.protocol.tracks import Track
 
 # The names, and in brackets the place in the run that follows each in the key.
 FRAME_WEIGHTS = "initial weights of the frame"

@@ -31,8 +31,8 @@ from pydantic import (
 )
 
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.files import reading, write_atomically
-from deepnets_bench.locks import locked, writable
+from deepnets_bench.system.files import reading, write_atomically
+from deepnets_bench.system.locks import locked, writable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.files import write_atomically
 from deepnets_bench.leaderboard.aggregate import (
     METRICS,
     REFERENCE_SPLIT,
@@ -22,7 +21,8 @@ from deepnets_bench.leaderboard.inference import Analysis, mean_over_splits, out
 from deepnets_bench.leaderboard.report import provenance, ranking_table
 from deepnets_bench.leaderboard.table import Table, to_markdown
 from deepnets_bench.leaderboard.verdict import verdict_table
-from deepnets_bench.locks import writable
+from deepnets_bench.system.files import write_atomically
+from deepnets_bench.system.locks import writable
 
 START, END = "<!-- leaderboard summary: generated -->", "<!-- end of leaderboard summary -->"
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench import ir
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.program import Program
 from deepnets_bench.errors import BadInput
-from deepnets_bench.operations import OPERATIONS, Execution, Step
-from deepnets_bench.program import Program
+from deepnets_bench.networks.operations import OPERATIONS, Execution, Step
 
 
 class Network(nn.Module):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deepnets_bench import ir
-from deepnets_bench.depthwise import depthwise_conv2d, is_fast
+from deepnets_bench.compiler import instructions as ir
 from deepnets_bench.errors import BadInput
+from deepnets_bench.networks.depthwise import depthwise_conv2d, is_fast
 
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     ir.RELU: F.relu,

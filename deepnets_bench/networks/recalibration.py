@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deepnets_bench.errors import BadInput, one_line
-from deepnets_bench.network import Network
+from deepnets_bench.networks.network import Network
 
 STATISTICS = ("running_mean", "running_var")
 _MOMENTUM = 0.1  # of norms that have no setting for it, PyTorch's default

@@ -18,14 +18,14 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from deepnets_bench.errors import RunFailed
-from deepnets_bench.terminal import show_in_any_encoding
+from deepnets_bench.system.terminal import show_in_any_encoding
 
 GRACE_SECONDS = 30.0  # for a process that was asked to stop to save its checkpoint
 
 # The import path is handed over before anything is imported: Python would put the working directory first.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from deepnets_bench.processes import serve; serve(*sys.argv[2:])"
+    "from deepnets_bench.system.processes import serve; serve(*sys.argv[2:])"
 )
 Request = TypeVar("Request")
 

@@ -16,7 +16,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from deepnets_bench.ghn.gatedgnn import GatedGNN
+from deepnets_bench.ghn.gated.module import GatedGNN
 from tests.ghn import oracle
 
 DIM = 32

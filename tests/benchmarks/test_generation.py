@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from deepnets_bench.data.shards import ShardReader, open_split, write_shard
+from deepnets_bench.data.verification import verify
 from deepnets_bench.generators import generate
-from deepnets_bench.generators.assembly import sampled_columns
+from deepnets_bench.generators.columns import sampled_columns
 from deepnets_bench.generators.recipes import DATASET_VERSION, SPLITS
-from deepnets_bench.shards import ShardReader, open_split, write_shard
-from deepnets_bench.verification import verify
 
 GRAPHS = 2000
 

@@ -13,9 +13,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
-from deepnets_bench.ghn import modules
+from deepnets_bench.ghn import foreign
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.trace import trace
+from deepnets_bench.graphs.tracing.trace import trace
 
 torchvision = pytest.importorskip("torchvision", reason="the networks are torchvision's")
 
@@ -49,5 +49,5 @@ def test_initialize(benchmark: BenchmarkFixture, module: nn.Module, ghn: GHN) ->
 
 
 def test_predict_new_tensors(benchmark: BenchmarkFixture, module: nn.Module, ghn: GHN) -> None:
-    params, _ = benchmark.pedantic(modules.predict, (ghn, module, IMAGE), warmup_rounds=1, rounds=3)
+    params, _ = benchmark.pedantic(foreign.predict, (ghn, module, IMAGE), warmup_rounds=1, rounds=3)
     assert params

@@ -20,18 +20,19 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepnets_bench import ir, network
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.generators import sample
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.operations import OPERATIONS
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.networks import network
+from deepnets_bench.networks.operations import OPERATIONS
 
 NETWORKS, IMAGES, SIZE, WIDTH, FC_DIM = 8, 64, 32, 32, 128
 
 
 class TrainingStep:
-    """A step as `harness.training` takes it, with a clock around each part."""
+    """A step as `harness.training.trainer` takes it, with a clock around each part."""
 
     def __init__(self, way: str) -> None:
         self.fast, self.lowered = way in ("fast", "bfloat16"), way == "bfloat16"

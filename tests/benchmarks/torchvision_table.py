@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
-from deepnets_bench.trace import trace
-from tests.test_trace import on_meta, torchvision
+from deepnets_bench.graphs.tracing.reasons import CLASS_TOKEN, LAYER_SCALE
+from deepnets_bench.graphs.tracing.trace import trace
+from tests.graphs.test_trace import on_meta, torchvision
 
 KEEPS_INITIAL = {LAYER_SCALE, CLASS_TOKEN}  # as in the published code of GHN-3
 AUXILIARY = ("googlenet", "inception_v3")  # their auxiliary classifiers do not run in evaluation mode
@@ -19,7 +19,7 @@ NO_NODE = ", which no"  # ... node of DeepNets-1M describes: said once, above th
 HEADER = """\
 # Torchvision models
 
-Every classification model of torchvision {version}, traced by `deepnets_bench.trace.trace`. Made by
+Every classification model of torchvision {version}, traced by `ComputationGraph.from_module`. Made by
 `python -m tests.benchmarks.torchvision_table`.
 
 Predicted: share of the values of all parameters, and of the parameters. A model is complete when nothing is

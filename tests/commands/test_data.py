@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from deepnets_bench.data.manifest import MANIFEST
 from deepnets_bench.generators import sample
-from deepnets_bench.manifest import MANIFEST
 from tests.commands.conftest import Run
 
 COMMAND = [sys.executable, "-c", "from deepnets_bench.cli import main; main()"]
@@ -75,7 +75,7 @@ def test_bad_input(arguments: tuple[str, ...], message: str, run: Run) -> None:
 def test_an_interrupt_says_how_to_go_on_and_leaves_no_process(
     signals: list[signal.Signals], tmp_path: Path
 ) -> None:
-    small = "from deepnets_bench.generators import materialise; materialise.SHARD_SIZE = 500; "
+    small = "from deepnets_bench.generators import generation; generation.SHARD_SIZE = 500; "
     command = [
         *COMMAND[:2],
         small + COMMAND[2],

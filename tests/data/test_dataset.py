@@ -20,13 +20,13 @@ from torch_geometric.loader import DataLoader as PyGLoader
 
 from deepnets_bench import GHN, DeepNets1M, GraphBatch, MetaBatchSampler
 from deepnets_bench.architecture import encode
+from deepnets_bench.data.widths import PAPER_RULES, width_rule
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.generators import generate
-from deepnets_bench.generators.assembly import sampled_columns
+from deepnets_bench.generators.columns import sampled_columns
 from deepnets_bench.generators.recipes import SPLITS
 from deepnets_bench.predefined import ResNet50
-from deepnets_bench.widths import PAPER_RULES, width_rule
-from tests.test_shards import write
+from tests.data.test_shards import write
 
 N = 40
 TENSORS = (

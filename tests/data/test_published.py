@@ -16,14 +16,14 @@ import pytest
 
 from deepnets_bench import Architecture, ComputationGraph
 from deepnets_bench.cli import main
+from deepnets_bench.compiler.primitives import PRIMITIVES
+from deepnets_bench.data.published import ImportReport, import_published
+from deepnets_bench.data.published_graphs import ROW_ORDER, StoredNames, compare, param_name, primitive_name
+from deepnets_bench.data.shards import open_split
+from deepnets_bench.data.verification import verify
 from deepnets_bench.errors import BadInput
 from deepnets_bench.generators import sample
-from deepnets_bench.generators.materialise import generate
-from deepnets_bench.primitives import PRIMITIVES
-from deepnets_bench.published import ImportReport, import_published
-from deepnets_bench.published_graphs import ROW_ORDER, StoredNames, compare, param_name, primitive_name
-from deepnets_bench.shards import open_split
-from deepnets_bench.verification import verify
+from deepnets_bench.generators.generation import generate
 from tests import golden
 
 TYPES = dict(enumerate((*PRIMITIVES, "conv_1x1", "sep_conv_3x3", "max_pool_3x3", "fc-b")))

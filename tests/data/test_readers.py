@@ -24,20 +24,20 @@ from hypothesis import strategies as st
 
 import deepnets_bench as dnb
 from deepnets_bench.commands.data import find_architecture
+from deepnets_bench.data.manifest import Manifest, write_manifest
+from deepnets_bench.data.published import import_published
+from deepnets_bench.data.shards import DTYPES, Shard
+from deepnets_bench.data.verification import verify
 from deepnets_bench.errors import BadInput, DeepNetsError
 from deepnets_bench.generators import sample
-from deepnets_bench.generators.materialise import generate
-from deepnets_bench.harness.checkpoint import load_checkpoint, save_checkpoint
-from deepnets_bench.harness.curve import CURVE_COLUMNS, learning_curve
-from deepnets_bench.harness.tracks import load_track, track_text
+from deepnets_bench.generators.generation import generate
+from deepnets_bench.harness.protocol.tracks import load_track, track_text
+from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_checkpoint
+from deepnets_bench.harness.training.curve import CURVE_COLUMNS, learning_curve
 from deepnets_bench.leaderboard.results import append_rows, read_rows, read_scores, write_scores
-from deepnets_bench.manifest import Manifest, write_manifest
-from deepnets_bench.published import import_published
-from deepnets_bench.shards import DTYPES, Shard
-from deepnets_bench.verification import verify
 from tests.damage import DEEP, HUGE, ODD_TOML, damaged, foreign, json_text, odd_csv, odd_hdf5, odd_json
+from tests.data.test_published import released
 from tests.leaderboard.conftest import make_row
-from tests.test_published import released
 
 GRAPHS = 3
 CONFIG = {"hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10}

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepnets_bench import ir
 from deepnets_bench.architecture import decode, encode
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.canonical import canonical_key, is_valid
+from deepnets_bench.compiler.primitives import PRIMITIVES
+from deepnets_bench.data.graph_codec import pack_edges, unpack
+from deepnets_bench.data.manifest import MANIFEST, Manifest, ShardEntry, read_manifest, write_manifest
+from deepnets_bench.data.shards import DTYPES, Shard, open_split, write_shard
+from deepnets_bench.data.verification import verify
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.generators import generate
-from deepnets_bench.generators.assembly import sampled_columns
+from deepnets_bench.generators.columns import sampled_columns
 from deepnets_bench.generators.recipes import SPLITS
-from deepnets_bench.keys import canonical_key, is_valid
-from deepnets_bench.manifest import MANIFEST, Manifest, ShardEntry, read_manifest, write_manifest
-from deepnets_bench.packing import pack_edges, unpack
 from deepnets_bench.predefined import ResNet50
-from deepnets_bench.primitives import PRIMITIVES
-from deepnets_bench.shards import DTYPES, Shard, open_split, write_shard
-from deepnets_bench.verification import verify
 
 SPLIT = SPLITS["test"]
 N = 8
@@ -121,7 +121,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_newer_formats_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepnets_bench.shards.FORMAT_VERSION", 2)
+    monkeypatch.setattr("deepnets_bench.data.shards.FORMAT_VERSION", 2)
     write(tmp_path)
     monkeypatch.undo()
     with pytest.raises(CorruptFile, match=r"format version 2, newer than .* upgrade deepnets-bench"):

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from deepnets_bench.algorithms import degree_and_path
-from deepnets_bench.generators import generate
-from deepnets_bench.inspection import (
+from deepnets_bench.data.shards import open_split
+from deepnets_bench.data.statistics import (
     architecture_table,
     split_statistics,
     statistics_table,
 )
+from deepnets_bench.generators import generate
+from deepnets_bench.graphs.algorithms import degree_and_path
 from deepnets_bench.predefined import predefined
-from deepnets_bench.shards import open_split
 
 
 def printed(renderable: object) -> str:

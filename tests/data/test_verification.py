@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepnets_bench.data.manifest import MANIFEST, Manifest, write_manifest
+from deepnets_bench.data.shards import write_shard
+from deepnets_bench.data.verification import count_duplicates, count_shared, verify
 from deepnets_bench.errors import BadInput
 from deepnets_bench.generators import generate
-from deepnets_bench.generators.assembly import sampled_columns
+from deepnets_bench.generators.columns import sampled_columns
 from deepnets_bench.generators.recipes import SPLITS
-from deepnets_bench.manifest import MANIFEST, Manifest, write_manifest
-from deepnets_bench.shards import write_shard
-from deepnets_bench.verification import count_duplicates, count_shared, verify
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 from deepnets_bench import Architecture, Genotype
 from deepnets_bench.architecture import encode
+from deepnets_bench.data.widths import PAPER_RULES, WidthRule, width_rule
 from deepnets_bench.errors import BadInput
-from deepnets_bench.widths import PAPER_RULES, WidthRule, width_rule
 
 NARROW = {64, 128, 192, 256}
 ONE, TWO, THREE = {32}, {32, 48}, {32, 48, 64}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from deepnets_bench.data.manifest import MANIFEST
+from deepnets_bench.data.shards import open_split
 from deepnets_bench.errors import BadInput, RunFailed, UnknownName
-from deepnets_bench.generators import PREDEFINED, Interrupted, generate, materialise, sample
-from deepnets_bench.manifest import MANIFEST
-from deepnets_bench.shards import open_split
+from deepnets_bench.generators import PREDEFINED, Interrupted, generate, generation, sample
 
 SPLIT = "val"
 ARGUMENTS = {"num": 25, "shard_size": 10}
@@ -111,7 +111,7 @@ def test_fewer_graphs_change_nothing(complete: Path) -> None:
 
 
 def test_finished_work_is_not_done_again(complete: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(materialise, "make_shard", lambda job: pytest.fail("made a shard again"))
+    monkeypatch.setattr(generation, "make_shard", lambda job: pytest.fail("made a shard again"))
     generate(SPLIT, complete, num=25)
 
 
@@ -121,21 +121,21 @@ def test_ctrl_c_keeps_finished_shards(
 ) -> None:
     made = []
 
-    def make_or_stop(job: materialise.Job) -> object:
+    def make_or_stop(job: generation.Job) -> object:
         if len(made) == after:
             raise KeyboardInterrupt
         made.append(job)
         return make_shard(job)
 
-    make_shard = materialise.make_shard
-    monkeypatch.setattr(materialise, "make_shard", make_or_stop)
+    make_shard = generation.make_shard
+    monkeypatch.setattr(generation, "make_shard", make_or_stop)
     with pytest.raises(Interrupted, match="the same command goes on from there"):
         generate(SPLIT, tmp_path, **ARGUMENTS)
     assert len(list(tmp_path.rglob("*.h5"))) == after
     with pytest.raises(BadInput, match="no finished split 'val'"):
         open_split(tmp_path, SPLIT)
 
-    monkeypatch.setattr(materialise, "make_shard", make_shard)
+    monkeypatch.setattr(generation, "make_shard", make_shard)
     done = []
     generate(SPLIT, tmp_path, on_shard=lambda n, total: done.append((n, total)), **ARGUMENTS)
     assert contents(tmp_path) == contents(complete)
@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_dead_worker_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(materialise, "make_shard", _die)
+    monkeypatch.setattr(generation, "make_shard", _die)
     with pytest.raises(RunFailed, match="A worker process died"):
         generate(SPLIT, tmp_path, workers=2, **ARGUMENTS)
 
@@ -207,7 +207,7 @@ def _die(job: object) -> None:
 
 def test_one_process_at_a_time(complete: Path, tmp_path: Path) -> None:
     with (
-        FileLock(tmp_path / materialise.LOCK),
+        FileLock(tmp_path / generation.LOCK),
         pytest.raises(RunFailed, match="Another process is generating"),
     ):
         generate(SPLIT, tmp_path, **ARGUMENTS)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, encode
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.canonical import canonical_key
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.generators import SPLITS, sample
 from deepnets_bench.generators.recipes import N_EVALUATION_STREAMS, candidate, key_share
 from deepnets_bench.generators.streams import open_stream
-from deepnets_bench.keys import canonical_key
 
 N = 150
 DRAWN = {split: [sample(split, i) for i in range(N)] for split in SPLITS}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from deepnets_bench.data.shards import open_split
 from deepnets_bench.generators import generate
-from deepnets_bench.shards import open_split
-from tests.generators.test_materialise import contents
+from tests.generators.test_generation import contents
 
 pytestmark = pytest.mark.stress
 
@@ -25,7 +25,7 @@ ARGUMENTS = {"num": 60_000, "shard_size": 2_000}
 def command(shard_size: int, *options: object) -> list[str]:
     """`deepnets-bench generate --split train` with files smaller than they are for users."""
     code = (
-        f"from deepnets_bench.generators import materialise; materialise.SHARD_SIZE = {shard_size}; "
+        f"from deepnets_bench.generators import generation; generation.SHARD_SIZE = {shard_size}; "
         "from deepnets_bench.cli import main; main()"
     )
     return [sys.executable, "-c", code, "generate", "--split", "train", *map(str, options)]

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepnets_bench.compiler.primitives import BIAS, BN, LN, POS_ENC
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.primitives import BIAS, BN, LN, POS_ENC
+from deepnets_bench.graphs.graph import ComputationGraph
 
 
 def predict(ghn: GHN, graph: ComputationGraph, states: Tensor) -> dict[str, Tensor]:

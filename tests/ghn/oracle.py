@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 from torch import Tensor
 
-from deepnets_bench.ghn.gatedgnn import GatedGNN
+from deepnets_bench.ghn.gated.module import GatedGNN
 
 
 def gated(gnn: GatedGNN, x: Tensor, batch: SimpleNamespace) -> Tensor:

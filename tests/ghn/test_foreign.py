@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.ghn import modules
+from deepnets_bench.ghn import foreign
 from deepnets_bench.ghn.model import GHN
 from deepnets_bench.ghn.shapes import MAX_CHANNELS
-from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
+from deepnets_bench.graphs.tracing.reasons import CLASS_TOKEN, LAYER_SCALE
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ class Transformer(nn.Module):
 
 def test_in_place_equals_new_tensors(ghn: GHN) -> None:
     module = network()
-    params, report = modules.predict(ghn, module, (3, 32, 32))
+    params, report = foreign.predict(ghn, module, (3, 32, 32))
     before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     assert ghn.initialize(module) == report
     assert report.predicted == list(params) == [name for name, _ in module.named_parameters()]
@@ -176,7 +176,7 @@ def test_unusable_modules_are_left_as_they_were(ghn: GHN, module: nn.Module, sen
 def test_modules_on_the_meta_device_are_predicted_into_new_tensors(ghn: GHN) -> None:
     with torch.device("meta"):
         module = network()
-    params, report = modules.predict(ghn, module, (3, 32, 32))
+    params, report = foreign.predict(ghn, module, (3, 32, 32))
     assert list(params) == report.predicted
     module.to_empty(device="cpu").load_state_dict(params, strict=False)
     assert all(p.isfinite().all() for p in module.parameters())
@@ -214,7 +214,7 @@ def test_skipped_classifiers_keep_their_values(ghn: GHN, classes: int) -> None:
     torch.manual_seed(0)
     module = dense(*head(8, classes))
     before = module[4].weight.detach().clone(), module[4].bias.detach().clone()
-    params, expected = modules.predict(ghn, module, None, "skip")
+    params, expected = foreign.predict(ghn, module, None, "skip")
     report = ghn.initialize(module, classifier="skip")
     assert report == expected
     assert list(params) == report.predicted == ["0.weight", "0.bias"]
@@ -321,7 +321,7 @@ def test_what_cannot_be_assigned_is_left(ghn: GHN) -> None:
         assert reason in report.left[name]
         assert name not in report.predicted
         assert torch.equal(module[2].weight, before)
-        params, expected = modules.predict(ghn, linear(function), None)
+        params, expected = foreign.predict(ghn, linear(function), None)
         assert expected == report
         assert list(params) == report.predicted
     module, plain = linear(symmetric(Invertible())), linear(lambda layer: layer)
@@ -337,7 +337,7 @@ def test_what_cannot_be_assigned_is_left(ghn: GHN) -> None:
 def test_predicted_state_of_parametrizations_loads(ghn: GHN, function: Any) -> None:
     module, other = reparametrised(function).eval(), reparametrised(function).eval()
     ghn.initialize(module)
-    params, _ = modules.predict(ghn, other, None)
+    params, _ = foreign.predict(ghn, other, None)
     assert not other.load_state_dict(params, strict=False).unexpected_keys
     images = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(other(images), module(images), rtol=0.02, atol=1e-3)
@@ -349,10 +349,10 @@ def test_parametrised_modules_on_the_meta_device(ghn: GHN) -> None:
             reparametrised(function)
             for function in (parametrizations.weight_norm, parametrizations.spectral_norm)
         )
-    params, report = modules.predict(ghn, normed, None)
+    params, report = foreign.predict(ghn, normed, None)
     assert report.left == {}
     assert params["2.parametrizations.weight.original1"].isfinite().all()
-    _, report = modules.predict(ghn, spectral, None)
+    _, report = foreign.predict(ghn, spectral, None)
     assert "buffers on the meta device" in report.left["2.parametrizations.weight.original"]
     with pytest.raises(BadInput, match=r"'0\.weight' is on the meta device"):
         ghn.initialize(normed)
@@ -386,8 +386,8 @@ def test_the_published_call(ghn: GHN) -> None:
 def test_hypernetworks_of_another_precision(name: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     ghn, module = GHN.from_config(name), network()
-    expected, _ = modules.predict(ghn, module, None)
-    params, _ = modules.predict(ghn.to(dtype), module, None)
+    expected, _ = foreign.predict(ghn, module, None)
+    params, _ = foreign.predict(ghn.to(dtype), module, None)
     scale = max(value.abs().max() for value in expected.values())
     for key, value in params.items():
         assert value.dtype == dtype

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, NotFinite, UnknownName
 from deepnets_bench.ghn.config import GHNConfig
 from deepnets_bench.ghn.model import GHN

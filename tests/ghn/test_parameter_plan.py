@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.compiler.primitives import BN, CONV, INPUT, POS_ENC
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.errors import BadInput
-from deepnets_bench.ghn import assign
+from deepnets_bench.ghn import parameter_plan
 from deepnets_bench.ghn.decoders import KernelGroup
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.primitives import BN, CONV, INPUT, POS_ENC
+from deepnets_bench.graphs.graph import ComputationGraph
 from tests.ghn import naive
 from tests.ghn.networks import ATTENTION, BARE, CONVOLUTIONS
 
@@ -81,21 +81,21 @@ def test_batch_equals_single() -> None:
     ],
 )
 def test_kernel_scale(shape: tuple[int, ...], scale: float) -> None:
-    assert assign.kernel_scale(shape) == pytest.approx(scale)
+    assert parameter_plan.kernel_scale(shape) == pytest.approx(scale)
 
 
 def test_tiles_repeat_with_a_rest() -> None:
     prediction = torch.arange(6.0).view(1, 2, 3, 1, 1)
     group = KernelGroup(0, 1, (5, 4), (5, 4, 1, 1), (2, 3), (1, 1))
     first, second = [0.0, 1, 2, 0], [3.0, 4, 5, 3]
-    assert assign.fit(prediction, group)[0].tolist() == [first, second, first, second, first]
+    assert parameter_plan.fit(prediction, group)[0].tolist() == [first, second, first, second, first]
 
 
 def test_position_embedding_of_a_token_sequence() -> None:
     """(1, n, d): positions row by row behind one random row for the class token."""
     maps = torch.arange(8.0).view(1, 1, 2, 2, 2)  # [n, 1, d, height, width]
     group = KernelGroup(0, 1, (1, 5, 2), (1, 2, 2, 2), (1, 2), (2, 2))
-    rows = assign.fit(maps, group)[0, 0]
+    rows = parameter_plan.fit(maps, group)[0, 0]
     assert rows[1:].tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
     assert rows[0].abs().max() < 0.2
 
@@ -111,7 +111,7 @@ def test_position_encoding_is_not_scaled_at_any_size() -> None:
         class_weight=-1,
         class_bias=-1,
     )
-    plan = assign.make_plan([graph], (64, 64, 7, 7), 10, weight_norm=True)
+    plan = parameter_plan.make_plan([graph], (64, 64, 7, 7), 10, weight_norm=True)
     scales = dict(zip((g.shape for g in plan.kernel_groups), plan.kernel_scale, strict=True))
     assert scales == {(1, 8, 6, 6): 1.0, (8, 3, 3, 3): pytest.approx((2 / 27) ** 0.5)}
     assert plan.names == [["pos_enc.weight", "conv.weight", "bn.weight", "bn.bias"]]

@@ -105,10 +105,10 @@ def test_the_closure_of_a_baseline_is_its_layers_and_the_versions_of_libraries()
         "deepnets_bench.baselines",
         "deepnets_bench.baselines.ghn2",
         "deepnets_bench.ghn",
-        "deepnets_bench.ghn.gatedgnn",
-        "deepnets_bench.ghn.gated_kernel",
-        "deepnets_bench.ghn.gated_levels",
-        "deepnets_bench.ghn.gated_triton",
+        "deepnets_bench.ghn.gated.module",
+        "deepnets_bench.ghn.gated.numba",
+        "deepnets_bench.ghn.gated.levels",
+        "deepnets_bench.ghn.gated.triton",
     }
     reached = closure(["deepnets_bench.baselines.gat"])
     assert set(reached) == {
@@ -124,11 +124,11 @@ def test_the_closure_of_a_baseline_is_its_layers_and_the_versions_of_libraries()
     ("file", "changed"),
     [
         ("baselines/ghn2.py", {"ghn2"}),
-        ("ghn/gatedgnn.py", {"ghn2", "mlp"}),
+        ("ghn/gated/module.py", {"ghn2", "mlp"}),
         ("gnn/layers.py", {"gat"}),
         ("gnn/adapters.py", set()),
         ("dataset.py", set()),
-        ("harness/training.py", set()),
+        ("harness/training/trainer.py", set()),
     ],
 )
 def test_an_edited_baseline_is_a_new_identity_and_an_edited_harness_is_not(tmp_path, file, changed):

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from deepnets_bench import GHN, Architecture, GraphBatch
+from deepnets_bench.data.graph_batch import transform_batch
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import spec_of
 from deepnets_bench.gnn.adapters import edges_of
 from deepnets_bench.gnn.check import check, small_batch
 from deepnets_bench.gnn.transform import Transforming, declared_transform
-from deepnets_bench.graph_batch import transform_batch
 from deepnets_bench.predefined import DARTS
 
 WALK = T.Compose([T.ToUndirected(), T.AddRandomWalkPE(4, attr_name="pe")])

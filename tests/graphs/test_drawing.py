@@ -10,12 +10,12 @@ import pytest
 
 from deepnets_bench import ComputationGraph
 from deepnets_bench.cli import main
-from deepnets_bench.drawing import draw_graph, save_figure
+from deepnets_bench.data.plots import Distributions, draw_statistics
 from deepnets_bench.errors import BadInput, MissingExtra
 from deepnets_bench.generators import sample
-from deepnets_bench.generators.materialise import generate
-from deepnets_bench.layout import Layout, layered_layout
-from deepnets_bench.plots import Distributions, draw_statistics
+from deepnets_bench.generators.generation import generate
+from deepnets_bench.graphs.drawing import draw_graph, save_figure
+from deepnets_bench.graphs.layout import Layout, layered_layout
 from deepnets_bench.predefined import predefined
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra 'report'")

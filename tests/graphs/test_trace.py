@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import deepnets_bench as dnb
 from deepnets_bench.errors import BadInput
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
-from deepnets_bench.trace import Trace, trace
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.graphs.tracing.reasons import CLASS_TOKEN, LAYER_SCALE
+from deepnets_bench.graphs.tracing.trace import Trace, trace
 from tests import golden
 
 torchvision = pytest.importorskip("torchvision", reason="tracing torchvision models needs torchvision")

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.reasons import CLASS_TOKEN
-from deepnets_bench.trace import Trace, trace
-from tests.test_trace import Block, edges, head, labels
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.graphs.tracing.reasons import CLASS_TOKEN
+from deepnets_bench.graphs.tracing.trace import Trace, trace
+from tests.graphs.test_trace import Block, edges, head, labels
 
 PLAIN = ["input", "0.weight", "0.bias", "1.weight", "1.bias", "glob_avg", "2.2.weight", "2.2.bias"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepnets_bench.reasons import CLASS_TOKEN, LAYER_SCALE
-from deepnets_bench.trace import trace
+from deepnets_bench.graphs.tracing.reasons import CLASS_TOKEN, LAYER_SCALE
+from deepnets_bench.graphs.tracing.trace import trace
 
 timm = pytest.importorskip("timm", reason="timm is not installed (pip install timm)")
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from deepnets_bench.harness.tracks import Track, parse_track
+from deepnets_bench.harness.protocol.tracks import Track, parse_track
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deepnets_bench.harness.jobs import RESULTS
+from deepnets_bench.harness.runs.job import RESULTS
 from deepnets_bench.leaderboard.results import read_rows
 
 TRACK = """

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness import isolation
-from deepnets_bench.harness.isolation import Task, run_isolated
-from deepnets_bench.harness.jobs import Job
-from deepnets_bench.harness.progress import JobProgress
-from deepnets_bench.processes import start
+from deepnets_bench.harness.runs import worker
+from deepnets_bench.harness.runs.job import Job
+from deepnets_bench.harness.runs.worker import Task, run_isolated
+from deepnets_bench.harness.training.progress import JobProgress
+from deepnets_bench.system.processes import start
 from tests.harness.conftest import tiny_track
 
 LIMIT = 6.0  # seconds; a process needs some to start
@@ -28,7 +28,7 @@ def eight_seconds(phase: str, sender: Connection) -> None:
 
 @pytest.mark.parametrize(("phase", "status"), [("wait", "ok"), ("train", "timeout")])
 def test_waiting_for_another_start_of_the_job_is_not_its_time(phase, status, tmp_path, monkeypatch):
-    monkeypatch.setattr(isolation, "_start", lambda task: start(eight_seconds, phase))
+    monkeypatch.setattr(worker, "_start", lambda task: start(eight_seconds, phase))
     track = tiny_track().model_copy(update={"timeout_minutes": LIMIT / 60})
     task = Task(Job(track, identify("mlp"), 0), "c0", tmp_path, tmp_path, tmp_path, Path.cwd())
     assert run_isolated(task, lambda progress: None, lambda: False).status == status

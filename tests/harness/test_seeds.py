@@ -5,13 +5,13 @@ import signal
 import pytest
 import torch
 
-import deepnets_bench.harness.accumulation as module
+import deepnets_bench.harness.training.accumulation as module
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness.images import digits
-from deepnets_bench.harness.jobs import build_ghn
-from deepnets_bench.harness.training import Trainer
+from deepnets_bench.harness.images.sets import digits
+from deepnets_bench.harness.runs.job import build_ghn
+from deepnets_bench.harness.training.trainer import Trainer
 from tests.harness.conftest import tiny_track
-from tests.harness.test_training import weights
+from tests.harness.training.test_trainer import weights
 
 GNNS = """
 import random

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from deepnets_bench.commands import leaderboard as command
 from deepnets_bench.errors import BadInput, CorruptFile, UnknownName
-from deepnets_bench.harness.tracks import load_track
+from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, read_rows, write_scores
 from deepnets_bench.leaderboard.summary import END, START
 

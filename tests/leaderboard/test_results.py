@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deepnets_bench import locks
 from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.leaderboard import results
 from deepnets_bench.leaderboard.results import (
@@ -32,6 +31,7 @@ from deepnets_bench.leaderboard.results import (
     read_scores,
     write_scores,
 )
+from deepnets_bench.system import locks
 
 from .conftest import failed_row, make_row
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deepnets_bench.depthwise import depthwise_conv2d, is_fast
+from deepnets_bench.networks.depthwise import depthwise_conv2d, is_fast
 
 # kernel, padding, dilation; the third makes the image smaller, the fourth larger
 CASES = [
@@ -63,7 +63,7 @@ def test_hand_computed() -> None:
 
 
 def test_gradients_that_nobody_needs_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepnets_bench.depthwise._add_taps", None)
+    monkeypatch.setattr("deepnets_bench.networks.depthwise._add_taps", None)
     x = torch.randn(1, 2, 4, 4, requires_grad=True)
     depthwise_conv2d(x, torch.ones(2, 1, 1, 1), (0, 0), 1).sum().backward()
     assert x.grad is not None

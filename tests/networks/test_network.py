@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepnets_bench import ir
 from deepnets_bench.architecture import Architecture, Genotype
+from deepnets_bench.compiler import instructions as ir
+from deepnets_bench.compiler.primitives import BN, LN
 from deepnets_bench.errors import BadInput
-from deepnets_bench.network import Network, execute
-from deepnets_bench.operations import _ACTIVATIONS, _Crop
-from deepnets_bench.primitives import BN, LN
+from deepnets_bench.networks.network import Network, execute
+from deepnets_bench.networks.operations import _ACTIVATIONS, _Crop
 from tests.ghn.networks import ATTENTION, BARE, CONVOLUTIONS
 
 C, SIZE = 16, 16

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deepnets_bench.files import replacing, write_atomically
+from deepnets_bench.system.files import replacing, write_atomically
 
 
 def test_a_file_is_replaced_with_ordinary_permissions(tmp_path: Path) -> None:

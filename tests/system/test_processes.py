@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deepnets_bench.processes import ending, start
+from deepnets_bench.system.processes import ending, start
 
 
 def describe(request: dict[str, int], sender: Connection) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.ghn.gated_kernel import Schedule, Sweep
-from deepnets_bench.ghn.gated_levels import LevelSchedule, sweep
+from deepnets_bench.ghn.gated.levels import LevelSchedule, sweep
+from deepnets_bench.ghn.gated.numba import Schedule, Sweep
 
 if TYPE_CHECKING:
-    from deepnets_bench.dataset import GraphBatch
-    from deepnets_bench.ghn.gated_triton import TritonSchedule
+    from deepnets_bench.data.dataset import GraphBatch
+    from deepnets_bench.ghn.gated.triton import TritonSchedule
 
 S = TypeVar("S")
 
@@ -59,10 +59,10 @@ class GatedGNN(nn.Module):
             if x.device.type == "cpu":
                 return self._compiled(x, Schedule, batch)
             if x.device.type == "cuda" and find_spec("triton"):
-                from deepnets_bench.ghn import gated_triton
+                from deepnets_bench.ghn.gated import triton
 
-                if x.shape[1] in gated_triton.DIMS:
-                    return self._compiled(x, gated_triton.TritonSchedule, batch, graph=batch.batch)
+                if x.shape[1] in triton.DIMS:
+                    return self._compiled(x, triton.TritonSchedule, batch, graph=batch.batch)
             return self.by_level(x, batch)
 
     def by_level(self, x: Tensor, batch: GraphBatch) -> Tensor:

@@ -307,7 +307,7 @@ class Sweep(torch.autograd.Function):
 
     h [N, d]: states before; w_ih, w_hh [3d, d], b_ih, b_hh [3d]: the GRU; w1 [K, m, d],
     b1 [K, m], w2 [K, d, m], b2 [K, d]: the message MLP of each relation. The node loops are those of the
-    schedule: a `Schedule`, or a `gated_triton.TritonSchedule` for tensors on a GPU. Returns the states
+    schedule: a `Schedule`, or a `triton.TritonSchedule` for tensors on a GPU. Returns the states
     after the sweep, [N, d]. `reverse` sweeps from the outputs to the inputs along reversed edges.
     """
 

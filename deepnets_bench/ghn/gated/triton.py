@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.ghn.gated_kernel import Gradients, Values, Weights
+from deepnets_bench.ghn.gated.numba import Gradients, Values, Weights
 
 DIMS = (16, 32, 64)  # widths of states whose weights a program holds in registers
 _BLOCK = 32  # edges that are gathered at once
@@ -26,7 +26,7 @@ _BLOCK = 32  # edges that are gathered at once
 
 @dataclass(frozen=True)
 class Neighbours:
-    """As `gated_kernel.Neighbours`, on the device."""
+    """As `numba.Neighbours`, on the device."""
 
     ptr: Tensor  # int64 [relations * N + 1]
     node: Tensor  # int64 [edges of all relations]
@@ -35,7 +35,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class TritonSchedule:
-    """As `gated_kernel.Schedule`, on the device; the nodes of graph g are order[first[g]:first[g + 1]]."""
+    """As `numba.Schedule`, on the device; the nodes of graph g are order[first[g]:first[g + 1]]."""
 
     order: Tensor  # [N] nodes, graph by graph in topological order
     first: Tensor  # [graphs + 1]

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from deepnets_bench.origins import Call, Features, Parameter, value_of
+from deepnets_bench.graphs.tracing.values import Call, Features, Parameter, value_of
 
 # Parameters that published hypernetworks leave to their own initialisation too.
 LAYER_SCALE = "scale of channels (layer scale), keeps its initial value"

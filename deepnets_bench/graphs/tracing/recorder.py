@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.origins import (
+from deepnets_bench.graphs.tracing.reasons import CLASS_TOKEN, LAYERS, MATMUL, NORMS, reason_left
+from deepnets_bench.graphs.tracing.values import (
     Call,
     Features,
     Node,
@@ -24,7 +25,6 @@ from deepnets_bench.origins import (
     tensors_in,
     value_of,
 )
-from deepnets_bench.reasons import CLASS_TOKEN, LAYERS, MATMUL, NORMS, reason_left
 
 _SOFTMAX = ("softmax", "_softmax", "_safe_softmax", "special_softmax")
 _TRANSPOSE = ("t", "transpose", "permute", "numpy_T", "mT")

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepnets_bench.compiler.primitives import PRIMITIVES
 from deepnets_bench.errors import BadInput
-from deepnets_bench.origins import Features, Node, Parameter, set_value, skip_folded, value_of
-from deepnets_bench.primitives import PRIMITIVES
-from deepnets_bench.reasons import UNUSED
-from deepnets_bench.recorder import Recorder
-from deepnets_bench.reparametrised import find, replaced
+from deepnets_bench.graphs.tracing.reasons import UNUSED
+from deepnets_bench.graphs.tracing.recorder import Recorder
+from deepnets_bench.graphs.tracing.reparametrised import find, replaced
+from deepnets_bench.graphs.tracing.values import Features, Node, Parameter, set_value, skip_folded, value_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as change
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.harness.augmentation import jitter, random_part
-from deepnets_bench.harness.images import (
+from deepnets_bench.harness.images.augmentation import jitter, random_part
+from deepnets_bench.harness.images.sets import (
     Batch,
     ImageSet,
     normalised,
@@ -28,9 +28,9 @@ from deepnets_bench.harness.images import (
     training_rows,
     with_noise,
 )
+from deepnets_bench.harness.protocol.tracks import Images
 from deepnets_bench.harness.randomness import IMAGE_CHANGES, Streams
-from deepnets_bench.harness.tracks import Images
-from deepnets_bench.processes import usable_cores
+from deepnets_bench.system.processes import usable_cores
 
 # Of ImageNet's training images; customary for photographs of any kind.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

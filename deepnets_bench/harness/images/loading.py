@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from deepnets_bench.errors import BadInput, MissingExtra
 
 if TYPE_CHECKING:
-    from deepnets_bench.harness.images import ImageSet
-    from deepnets_bench.harness.tracks import Images
+    from deepnets_bench.harness.images.sets import ImageSet
+    from deepnets_bench.harness.protocol.tracks import Images
 
 
 def load_images(protocol: Images, root: Path | None = None) -> ImageSet:
@@ -20,15 +20,15 @@ def load_images(protocol: Images, root: Path | None = None) -> ImageSet:
     torchvision.
     """
     if protocol.dataset == "digits":
-        from deepnets_bench.harness.images import digits
+        from deepnets_bench.harness.images.sets import digits
 
         return digits(protocol.size)
     folder = _folder(protocol.dataset, root)
     if protocol.dataset == "cifar10":
-        from deepnets_bench.harness.vision import cifar10
+        from deepnets_bench.harness.images.torchvision import cifar10
 
         return cifar10(folder)
-    from deepnets_bench.harness.folders import folder_images
+    from deepnets_bench.harness.images.folders import folder_images
 
     return folder_images(protocol, folder)
 
@@ -43,11 +43,11 @@ def fingerprint(protocol: Images, root: Path | None) -> str:
         return ""
     folder = _folder(protocol.dataset, root)
     if protocol.dataset == "cifar10":
-        from deepnets_bench.harness.vision import read_cifar10
+        from deepnets_bench.harness.images.torchvision import read_cifar10
 
         read_cifar10(folder, train=False)
         return ""
-    from deepnets_bench.harness.folders import files_fingerprint
+    from deepnets_bench.harness.images.folders import files_fingerprint
 
     return files_fingerprint(protocol.dataset, folder)
 
@@ -62,7 +62,7 @@ def download(protocol: Images, root: Path | None) -> None:
             "(--images DIR)."
         )
     _need_torchvision("cifar10")
-    from deepnets_bench.harness.vision import download_cifar10
+    from deepnets_bench.harness.images.torchvision import download_cifar10
 
     download_cifar10(_named(protocol.dataset, root))
 

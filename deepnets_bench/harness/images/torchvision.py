@@ -8,7 +8,7 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from deepnets_bench.errors import BadInput, RunFailed
-from deepnets_bench.harness.images import ImageSet, LabelledImages
+from deepnets_bench.harness.images.sets import ImageSet, LabelledImages
 
 # Of CIFAR-10's training images, as in the code of DARTS and of the paper.
 MEAN = (0.49139968, 0.48215827, 0.44653124)

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from deepnets_bench.data.widths import WidthRule
 from deepnets_bench.errors import BadInput, UnknownName
-from deepnets_bench.files import reading
 from deepnets_bench.leaderboard.admission import Calibration
-from deepnets_bench.widths import WidthRule
+from deepnets_bench.system.files import reading
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -132,7 +132,9 @@ class Optimisation(_Table):
     log_interval: int = _Count
     checkpoint_interval: int = _Count
     fast_gradients: bool = _added(False)  # on the CPU: sums in a faster order, equal up to rounding
-    precision: PrecisionName = _added("32")  # bf16 and fp16: mixed, see `deepnets_bench.harness.compute`
+    precision: PrecisionName = _added(
+        "32"
+    )  # bf16 and fp16: mixed, see `deepnets_bench.harness.training.distributed`
     # Of the sum of the Frobenius norms of a network's predicted parameters, added to its loss (GHN-3).
     predicted_norm_penalty: float = _added(0.0, ge=0)
     # Largest norm of the gradient of one network's parameters, so that no network outweighs the others of

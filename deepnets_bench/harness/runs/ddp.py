@@ -18,12 +18,12 @@ from typing import Any
 
 from deepnets_bench.errors import BadInput, DeepNetsError, RunFailed, reason_of
 from deepnets_bench.gnn.importing import inherited_path
-from deepnets_bench.harness.data import Dataset
-from deepnets_bench.harness.jobs import Job, carry_out
-from deepnets_bench.harness.progress import JobProgress, Report
+from deepnets_bench.harness.runs.job import Job, carry_out
+from deepnets_bench.harness.training.progress import JobProgress, Report
+from deepnets_bench.harness.training.splits import Dataset
 from deepnets_bench.leaderboard.results import ResultRow
-from deepnets_bench.processes import ending, start
-from deepnets_bench.signals import termination_as_interrupt
+from deepnets_bench.system.processes import ending, start
+from deepnets_bench.system.signals import termination_as_interrupt
 
 _GRACE_SECONDS = 20.0  # for ranks that were asked to stop; below what the runner grants the whole job
 _ROOT_CAUSE_SECONDS = 2.0  # in which the rank that failed first is heard of, after those it took along
@@ -109,7 +109,7 @@ def _follow(ranks: Mapping[Connection, subprocess.Popen[bytes]], report: Report 
 
 def _work(request: tuple[Any, ...], sender: Connection) -> None:
     """What a rank does: its share of the training, and for the first one the evaluation."""
-    from deepnets_bench.harness.compute import LostProcess, Place
+    from deepnets_bench.harness.training.distributed import LostProcess, Place
 
     job, dataset, out, device, resume, place = request
     code = 0

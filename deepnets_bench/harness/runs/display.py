@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from deepnets_bench.harness.isolation import Outcome
-from deepnets_bench.harness.jobs import Job
-from deepnets_bench.harness.progress import JobProgress
-from deepnets_bench.harness.runner import View
+from deepnets_bench.harness.runs.job import Job
+from deepnets_bench.harness.runs.scheduler import View
+from deepnets_bench.harness.runs.worker import Outcome
+from deepnets_bench.harness.training.progress import JobProgress
 
 _LINE_SECONDS = 10.0
 

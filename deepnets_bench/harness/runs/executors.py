@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deepnets_bench.errors import RunFailed
-from deepnets_bench.harness.isolation import Outcome, Task, run_isolated
-from deepnets_bench.harness.jobs import finished_jobs, is_finished
-from deepnets_bench.harness.progress import JobProgress
+from deepnets_bench.harness.runs.job import finished_jobs, is_finished
+from deepnets_bench.harness.runs.worker import Outcome, Task, run_isolated
+from deepnets_bench.harness.training.progress import JobProgress
 
 if TYPE_CHECKING:
     from distributed import Client

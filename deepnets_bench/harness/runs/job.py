@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import GNNIdentity
-from deepnets_bench.harness import provenance
-from deepnets_bench.harness.data import Dataset, StoredArchitectures, load_networks
-from deepnets_bench.harness.progress import JobProgress, Report
-from deepnets_bench.harness.tracks import Track
+from deepnets_bench.harness.protocol.tracks import Track
+from deepnets_bench.harness.runs import provenance
+from deepnets_bench.harness.training.progress import JobProgress, Report
+from deepnets_bench.harness.training.splits import Dataset, StoredArchitectures, load_networks
 from deepnets_bench.leaderboard.admission import group_by, stack_of
 from deepnets_bench.leaderboard.identity import hash_config
 from deepnets_bench.leaderboard.results import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from deepnets_bench.ghn.model import GHN
-    from deepnets_bench.harness.compute import Place
+    from deepnets_bench.harness.training.distributed import Place
 
 RESULTS = "results.csv"
 FRAME_DIGEST = ""  # no track has a file with the weights of the frame
@@ -113,11 +113,11 @@ def carry_out(
     """
     import torch
 
-    from deepnets_bench.harness.checkpoint import remove_checkpoints
-    from deepnets_bench.harness.compute import Compute
-    from deepnets_bench.harness.loading import load_images
-    from deepnets_bench.harness.scoring import pick_device, score_splits
-    from deepnets_bench.harness.training import Progress, Trainer
+    from deepnets_bench.harness.images.loading import load_images
+    from deepnets_bench.harness.training.checkpoint import remove_checkpoints
+    from deepnets_bench.harness.training.distributed import Compute
+    from deepnets_bench.harness.training.scoring import pick_device, score_splits
+    from deepnets_bench.harness.training.trainer import Progress, Trainer
 
     track, seed, root = job.track, job.seed, dataset.root
     config_hash = job.config_hash(dataset.fingerprint)

@@ -10,11 +10,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from deepnets_bench.gnn import GNNLike, identify
-from deepnets_bench.harness.data import prepare_dataset
-from deepnets_bench.harness.jobs import Job, carry_out, finished_jobs, is_finished, make_folder
-from deepnets_bench.harness.progress import JobProgress, Report
-from deepnets_bench.harness.ranks import run_ranks
-from deepnets_bench.harness.tracks import Track, load_track
+from deepnets_bench.harness.protocol.tracks import Track, load_track
+from deepnets_bench.harness.runs.ddp import run_ranks
+from deepnets_bench.harness.runs.job import Job, carry_out, finished_jobs, is_finished, make_folder
+from deepnets_bench.harness.training.progress import JobProgress, Report
+from deepnets_bench.harness.training.splits import prepare_dataset
 from deepnets_bench.leaderboard.results import ResultRow
 
 LOCK = ".lock"  # in a job's folder; held by the process that carries the job out

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import deepnets_bench
-from deepnets_bench.processes import usable_cores
+from deepnets_bench.system.processes import usable_cores
 
 try:
     import resource

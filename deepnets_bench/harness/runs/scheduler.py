@@ -9,14 +9,14 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from deepnets_bench.errors import reason_of
-from deepnets_bench.harness.crews import cluster_crew, local_crew
-from deepnets_bench.harness.data import Dataset
-from deepnets_bench.harness.isolation import Outcome, Task
-from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs, is_finished, make_folder
-from deepnets_bench.harness.progress import JobProgress
+from deepnets_bench.harness.runs.executors import cluster_crew, local_crew
+from deepnets_bench.harness.runs.job import RESULTS, Job, failed_rows, finished_jobs, is_finished, make_folder
+from deepnets_bench.harness.runs.worker import Outcome, Task
+from deepnets_bench.harness.training.progress import JobProgress
+from deepnets_bench.harness.training.splits import Dataset
 from deepnets_bench.leaderboard.results import append_rows
-from deepnets_bench.processes import require_posix
-from deepnets_bench.signals import termination_as_interrupt
+from deepnets_bench.system.processes import require_posix
+from deepnets_bench.system.signals import termination_as_interrupt
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from deepnets_bench.errors import MissingExtra
-from deepnets_bench.harness.curve import CURVE
+from deepnets_bench.harness.training.curve import CURVE
 
 FOLDER = "tensorboard"
 

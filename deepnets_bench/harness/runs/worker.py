@@ -15,10 +15,10 @@ from pathlib import Path
 
 from deepnets_bench.errors import RunFailed, reason_of
 from deepnets_bench.gnn.importing import inherited_path
-from deepnets_bench.harness.jobs import Job
-from deepnets_bench.harness.launch import run_job
-from deepnets_bench.harness.progress import JobProgress, Report
-from deepnets_bench.processes import GRACE_SECONDS, ending, start
+from deepnets_bench.harness.runs.job import Job
+from deepnets_bench.harness.runs.launch import run_job
+from deepnets_bench.harness.training.progress import JobProgress, Report
+from deepnets_bench.system.processes import GRACE_SECONDS, ending, start
 
 LOG = "log.txt"
 _REPORT_SECONDS = 0.2  # between two messages of a job
@@ -155,7 +155,7 @@ def _reports(task: Task, sender: Connection) -> Report:
     last = 0.0
     events = None
     if task.tensorboard:
-        from deepnets_bench.harness.events import CurveEvents
+        from deepnets_bench.harness.runs.tensorboard import CurveEvents
 
         events = CurveEvents(task.folder)
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.errors import NotFinite, reason_of
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.harness.compute import Compute
-from deepnets_bench.harness.failures import is_network_failure, is_out_of_memory, require_finite
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.harness.protocol.tracks import Optimisation
 from deepnets_bench.harness.randomness import DROPOUT, GNN_TRAINING, Streams
-from deepnets_bench.harness.tracks import Optimisation
-from deepnets_bench.network import execute
-from deepnets_bench.operations import Step
+from deepnets_bench.harness.training.distributed import Compute
+from deepnets_bench.harness.training.failures import is_network_failure, is_out_of_memory, require_finite
+from deepnets_bench.networks.network import execute
+from deepnets_bench.networks.operations import Step
 
 
 class Member(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from deepnets_bench.errors import CorruptFile
-from deepnets_bench.files import reading, write_atomically
+from deepnets_bench.system.files import reading, write_atomically
 
 _NAME = re.compile(r"checkpoint-(\d+)\.ckpt")
 _KEPT = 2

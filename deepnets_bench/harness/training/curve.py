@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deepnets_bench.files import reading, write_atomically
+from deepnets_bench.system.files import reading, write_atomically
 
 CURVE = "curve.csv"
 CURVE_COLUMNS = ("step", "loss", "train_accuracy", "val_accuracy", "lr", "seconds", "failures")

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, reason_of
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.harness.failures import is_network_failure, is_out_of_memory, require_finite
-from deepnets_bench.harness.images import ImagePart
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.harness.images.sets import ImagePart
 from deepnets_bench.harness.randomness import EVALUATION, GNN_EVALUATION
-from deepnets_bench.network import execute, unpack
-from deepnets_bench.operations import Step
+from deepnets_bench.harness.training.failures import is_network_failure, is_out_of_memory, require_finite
+from deepnets_bench.networks.network import execute, unpack
+from deepnets_bench.networks.operations import Step
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
-    from deepnets_bench.harness.data import StoredNetwork
-    from deepnets_bench.program import Program
+    from deepnets_bench.compiler.program import Program
+    from deepnets_bench.harness.training.splits import StoredNetwork
 
 _SMALLEST_BATCH = 2  # batch statistics of one image do not exist
 
@@ -143,7 +143,7 @@ def _predict(ghn: Any, program: Program, fingerprint: str, device: torch.device)
 def _width(network: Architecture | StoredNetwork, width: int | Literal["stored"], image_size: int) -> int:
     if width != "stored":
         return width
-    from deepnets_bench.harness.data import StoredNetwork
+    from deepnets_bench.harness.training.splits import StoredNetwork
 
     if not isinstance(network, StoredNetwork):
         raise BadInput("This architecture comes from no file, so that it has no width of its own.")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepnets_bench.dataset import MetaBatchSampler
+from deepnets_bench.data.dataset import MetaBatchSampler
+from deepnets_bench.data.widths import draw_sizes
 from deepnets_bench.errors import BadInput
-from deepnets_bench.folding import assemble
-from deepnets_bench.harness.data import StoredArchitectures
+from deepnets_bench.graphs.folding import assemble
+from deepnets_bench.harness.protocol.tracks import Networks
 from deepnets_bench.harness.randomness import ARCHITECTURES, WIDTHS, Streams
-from deepnets_bench.harness.tracks import Networks
-from deepnets_bench.widths import draw_sizes
+from deepnets_bench.harness.training.splits import StoredArchitectures
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
-    from deepnets_bench.shards import GraphRecord
+    from deepnets_bench.data.shards import GraphRecord
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.harness.data import load_networks
-from deepnets_bench.harness.evaluation import Evaluation, evaluate
-from deepnets_bench.harness.images import ImageSet
-from deepnets_bench.harness.loading import load_images
-from deepnets_bench.harness.progress import JobProgress, Report
-from deepnets_bench.harness.tracks import Track
+from deepnets_bench.harness.images.loading import load_images
+from deepnets_bench.harness.images.sets import ImageSet
+from deepnets_bench.harness.protocol.tracks import Track
+from deepnets_bench.harness.training.evaluation import Evaluation, evaluate
+from deepnets_bench.harness.training.progress import JobProgress, Report
+from deepnets_bench.harness.training.splits import load_networks
 from deepnets_bench.leaderboard.results import accuracy_summary
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.harness.tracks import Track
+from deepnets_bench.harness.protocol.tracks import Track
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
+    from deepnets_bench.compiler.program import Program
+    from deepnets_bench.data.shards import GraphRecord
     from deepnets_bench.predefined import ResNet50
-    from deepnets_bench.program import Program
-    from deepnets_bench.shards import GraphRecord
 
 _LOCK_SECONDS = 600.0  # for another process that is generating into the same folder
 
@@ -42,7 +42,7 @@ class StoredNetwork:
 
     def width(self, image_size: int) -> int:
         """Channels of the first cell for images of a size."""
-        from deepnets_bench.ir import IMAGENET_FROM
+        from deepnets_bench.compiler.instructions import IMAGENET_FROM
 
         return self.widths[int(image_size > IMAGENET_FROM)]
 
@@ -59,7 +59,7 @@ class StoredArchitectures(Sequence["GraphRecord"]):
     """The first `count` networks of a generated split as stored integers, read when they are asked for."""
 
     def __init__(self, root: Path, split: str, count: int) -> None:
-        from deepnets_bench.shards import open_split
+        from deepnets_bench.data.shards import open_split
 
         self._reader, self._count = open_split(root, split), count
 
@@ -95,9 +95,9 @@ def prepare_dataset(
     progress. Raises `BadInput` for a folder that holds another dataset version or cannot be written, and
     for images that are missing.
     """
-    from deepnets_bench.generators.materialise import generate
-    from deepnets_bench.harness.loading import fingerprint
-    from deepnets_bench.shards import open_split
+    from deepnets_bench.data.shards import open_split
+    from deepnets_bench.generators.generation import generate
+    from deepnets_bench.harness.images.loading import fingerprint
 
     used_images = fingerprint(track.images, images)
     counts = split_counts(track)
@@ -133,7 +133,7 @@ def split_counts(track: Track) -> dict[str, int]:
 
 def load_networks(root: Path, split: str, count: int) -> list[StoredNetwork]:
     """The first `count` networks of a generated evaluation split."""
-    from deepnets_bench.shards import open_split
+    from deepnets_bench.data.shards import open_split
 
     return [_network(record) for record in open_split(root, split)[:count]]
 

@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput, RunFailed
-from deepnets_bench.graph import ComputationGraph
-from deepnets_bench.harness.accumulation import GradientAccumulator, Member
-from deepnets_bench.harness.checkpoint import load_checkpoint, save_checkpoint
-from deepnets_bench.harness.compute import MIN_SCALE, Compute
-from deepnets_bench.harness.curve import learning_curve
-from deepnets_bench.harness.evaluation import evaluate
-from deepnets_bench.harness.images import ImageSet
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.harness.images.sets import ImageSet
+from deepnets_bench.harness.protocol.schedule import learning_rate
+from deepnets_bench.harness.protocol.tracks import Optimisation, Track
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.harness.sampling import Draw, NetworkSampler
-from deepnets_bench.harness.schedule import learning_rate
-from deepnets_bench.harness.tracks import Optimisation, Track
-from deepnets_bench.network import unpack
-from deepnets_bench.operations import Step
-from deepnets_bench.signals import stop_signals
+from deepnets_bench.harness.training.accumulation import GradientAccumulator, Member
+from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_checkpoint
+from deepnets_bench.harness.training.curve import learning_curve
+from deepnets_bench.harness.training.distributed import MIN_SCALE, Compute
+from deepnets_bench.harness.training.evaluation import evaluate
+from deepnets_bench.harness.training.sampling import Draw, NetworkSampler
+from deepnets_bench.networks.network import unpack
+from deepnets_bench.networks.operations import Step
+from deepnets_bench.system.signals import stop_signals
 
 if TYPE_CHECKING:
     from deepnets_bench.architecture import Architecture
-    from deepnets_bench.harness.data import StoredNetwork
-    from deepnets_bench.shards import GraphRecord
+    from deepnets_bench.data.shards import GraphRecord
+    from deepnets_bench.harness.training.splits import StoredNetwork
 
 _NETWORK_CACHE = 512
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.ghn.gated_triton import TritonSchedule
-from deepnets_bench.ghn.gatedgnn import GatedGNN
-from tests.ghn.test_gatedgnn import batch_of, output_and_gradients
+from deepnets_bench.ghn.gated.module import GatedGNN
+from deepnets_bench.ghn.gated.triton import TritonSchedule
+from tests.ghn.gated.test_module import batch_of, output_and_gradients
 
 
 def fused(gnn: GatedGNN, x: Tensor, batch: SimpleNamespace) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.ghn import gated_kernel
-from deepnets_bench.ghn.gatedgnn import GatedGNN, NodeMLP
+from deepnets_bench.ghn.gated import numba
+from deepnets_bench.ghn.gated.module import GatedGNN, NodeMLP
 from tests.ghn import oracle
 
 Sweeps = Callable[[GatedGNN, Tensor, SimpleNamespace], Tensor]
@@ -166,8 +166,8 @@ def test_features_without_gradient(run: Sweeps) -> None:
 
 def test_the_schedule_is_kept_while_the_edges_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
-    build = gated_kernel.Schedule.build
-    monkeypatch.setattr(gated_kernel.Schedule, "build", lambda *args: built.append(args) or build(*args))
+    build = numba.Schedule.build
+    monkeypatch.setattr(numba.Schedule, "build", lambda *args: built.append(args) or build(*args))
     gnn, batch, x = GatedGNN(8), batch_of(30), torch.randn(30, 8)
     gnn(gnn(x, batch), batch)
     assert len(built) == 1
@@ -227,6 +227,6 @@ def test_on_a_gpu_equals_the_oracle_and_repeats_bit_for_bit(virtual_edges: bool)
 def test_sigmoid_is_accurate_and_keeps_nan(dtype: type[np.floating]) -> None:
     x = np.concatenate([np.linspace(-50, 50, 4001), [-np.inf, np.inf, -1e4, 1e4, 0, np.nan]]).astype(dtype)
     expected = torch.from_numpy(x.astype(np.float64)).sigmoid().numpy()
-    gated_kernel._sigmoid(x)
+    numba._sigmoid(x)
     np.testing.assert_allclose(x, expected, rtol=0, atol=2 * np.finfo(dtype).eps)
     assert np.isnan(x[-1])

@@ -15,6 +15,6 @@ def test_in_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(
-        command, cwd=path.parents[2], env=environment, capture_output=True, text=True, check=False
+        command, cwd=path.parents[3], env=environment, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stdout

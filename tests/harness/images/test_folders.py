@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.harness import folders
-from deepnets_bench.harness.augmentation import jitter, random_part
-from deepnets_bench.harness.loading import fingerprint, load_images
+from deepnets_bench.harness.images import folders
+from deepnets_bench.harness.images.augmentation import jitter, random_part
+from deepnets_bench.harness.images.loading import fingerprint, load_images
+from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.harness.tracks import load_track
-from tests.harness.image_files import write_class, write_parts
+from tests.harness.images.image_files import write_class, write_parts
 
 OWN = load_track("imagefolder").images.model_copy(update={"batch_size": 4})
 IMAGENET = load_track("imagenet").images

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from deepnets_bench.harness.images import LabelledImages, digits, stratified_partition, training_batch
+from deepnets_bench.harness.images.sets import LabelledImages, digits, stratified_partition, training_batch
 from deepnets_bench.harness.randomness import Streams
 
 

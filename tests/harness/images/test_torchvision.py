@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from deepnets_bench.errors import BadInput, MissingExtra
-from deepnets_bench.harness import loading, vision
-from deepnets_bench.harness.images import training_rows
-from deepnets_bench.harness.loading import load_images
+from deepnets_bench.harness.images import loading, torchvision
+from deepnets_bench.harness.images.loading import load_images
+from deepnets_bench.harness.images.sets import training_rows
+from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.harness.tracks import load_track
-from tests.harness.image_files import TEST_BATCH, TRAIN_BATCH, accept_cifar10, write_cifar10
+from tests.harness.images.image_files import TEST_BATCH, TRAIN_BATCH, accept_cifar10, write_cifar10
 
 CIFAR10 = load_track("cifar10").images
 RUN = Streams((3,))
@@ -61,7 +61,7 @@ def test_cifar10_pixels_are_normalised_channel_by_channel(images):
 def test_cifar10_training_images_are_crops_of_a_black_margin_half_of_them_mirrored(images):
     protocol = CIFAR10.model_copy(update={"batch_size": 50})
     batch, labels = images.training_batch(0, RUN, protocol)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (vision.MEAN, vision.STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (torchvision.MEAN, torchvision.STD))
     pixels = (((batch * std) + mean) * 255).round().to(torch.uint8)
     moves, mirrored = set(), 0
     for image, label, row in zip(pixels, labels, training_rows(len(images.train), 0, 50, RUN), strict=True):
@@ -95,7 +95,7 @@ def test_a_training_batch_is_the_same_after_a_resumption(root, monkeypatch):
 
 def test_noise_is_gaussian_on_clipped_pixels_and_depends_on_the_seed_alone(images):
     noisy = images.test.noisy(0.08)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (vision.MEAN, vision.STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (torchvision.MEAN, torchvision.STD))
     pixels = noisy.images * std + mean
     assert pixels.min() > -1e-6
     assert pixels.max() < 1 + 1e-6

@@ -2,12 +2,12 @@
 
 import pytest
 
+from deepnets_bench.data.widths import PAPER_RULES
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.generators import SPLITS
-from deepnets_bench.harness.tracks import load_track, parse_track, track_names, track_text
-from deepnets_bench.harness.training import learning_rate
+from deepnets_bench.harness.protocol.tracks import load_track, parse_track, track_names, track_text
+from deepnets_bench.harness.training.trainer import learning_rate
 from deepnets_bench.leaderboard.admission import Calibration
-from deepnets_bench.widths import PAPER_RULES
 from tests.harness.conftest import TINY, tiny_track
 
 

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from deepnets_bench.errors import BadInput, RunFailed
-from deepnets_bench.harness.checkpoint import checkpoints
-from deepnets_bench.harness.jobs import RESULTS
-from deepnets_bench.harness.launch import run_job
-from deepnets_bench.harness.ranks import under_torchrun
+from deepnets_bench.harness.runs.ddp import under_torchrun
+from deepnets_bench.harness.runs.job import RESULTS
+from deepnets_bench.harness.runs.launch import run_job
+from deepnets_bench.harness.training.checkpoint import checkpoints
 from deepnets_bench.leaderboard.results import read_rows
 from tests.harness.conftest import tiny_track
 from tests.harness.test_commands import TRACK
-from tests.harness.test_training import curve
+from tests.harness.training.test_trainer import curve
 
 GNN = """
 import os, signal
@@ -45,7 +45,7 @@ def ranks() -> list[str]:
     """The processes of jobs that this process has started and that still are."""
     command = ["ps", "-ww", "-o", "args=", "--ppid", str(os.getpid())]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if "harness.ranks" in line]
+    return [line for line in listed.splitlines() if "harness.runs.ddp" in line]
 
 
 def test_two_processes_leave_the_rows_of_one_job_and_go_on_where_they_were_stopped(data, tmp_path):

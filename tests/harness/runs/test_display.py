@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness import view
-from deepnets_bench.harness.isolation import Outcome
-from deepnets_bench.harness.jobs import Job
-from deepnets_bench.harness.progress import JobProgress
+from deepnets_bench.harness.runs import display
+from deepnets_bench.harness.runs.job import Job
+from deepnets_bench.harness.runs.worker import Outcome
+from deepnets_bench.harness.training.progress import JobProgress
 
 TEXT = "loss 2.198 acc 12.5% val 9.4% 8.9 networks/s"
 
@@ -20,7 +20,7 @@ TEXT = "loss 2.198 acc 12.5% val 9.4% 8.9 networks/s"
 def test_a_terminal_shows_all_of_the_progress_and_how_a_job_ended(tiny):
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     job = Job(tiny, identify("gat", {"heads": 2}), 0)
-    with view.view(console) as shown:
+    with display.view(console) as shown:
         shown.update(job, JobProgress("train", 56, 150, TEXT))
         bars = shown._progress
         screen = io.StringIO()
@@ -36,7 +36,7 @@ def test_a_terminal_shows_all_of_the_progress_and_how_a_job_ended(tiny):
 def test_the_time_left_of_a_resumed_training_counts_from_where_it_goes_on(tiny, monkeypatch):
     now = 100.0
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with view.view(console) as shown:
+    with display.view(console) as shown:
         bars = shown._progress
         monkeypatch.setattr(bars, "get_time", lambda: now)
         for step in range(500, 511):
@@ -47,9 +47,9 @@ def test_the_time_left_of_a_resumed_training_counts_from_where_it_goes_on(tiny, 
 
 def test_lines_tell_each_phase_and_the_time_left(tiny, monkeypatch):
     now = 0.0
-    monkeypatch.setattr(view.time, "monotonic", lambda: now)
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
     console = Console(file=io.StringIO(), width=200)
-    with view.view(console) as shown:
+    with display.view(console) as shown:
         for now, step in ((100.0, 500), (105.0, 510), (120.0, 540), (121.0, 1000)):  # noqa: B007
             shown.update(Job(tiny, identify("gat"), 0), JobProgress("train", step, 1000, f"loss {step}"))
     assert console.file.getvalue().splitlines() == [

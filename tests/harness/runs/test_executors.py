@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from deepnets_bench.cluster import connected
 from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness import crews, runner
-from deepnets_bench.harness.data import prepare_dataset
-from deepnets_bench.harness.isolation import Task
-from deepnets_bench.harness.jobs import RESULTS, Job
-from deepnets_bench.harness.runner import run_jobs
+from deepnets_bench.harness.runs import executors, scheduler
+from deepnets_bench.harness.runs.job import RESULTS, Job
+from deepnets_bench.harness.runs.scheduler import run_jobs
+from deepnets_bench.harness.runs.worker import Task
+from deepnets_bench.harness.training.splits import prepare_dataset
 from deepnets_bench.leaderboard.results import read_rows
+from deepnets_bench.system.dask import connected
 from tests.harness.conftest import tiny_track
-from tests.harness.test_jobs import Silent
+from tests.harness.runs.test_job import Silent
 
 distributed = pytest.importorskip("distributed", reason="Dask is an extra")
 
@@ -101,7 +101,7 @@ def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     folder = tmp_path / "elsewhere"
     task = Task(Job(tiny_track(), identify("mlp"), 0), "c0", tmp_path, tmp_path, folder, tmp_path)
     with pytest.raises(RunFailed, match=r"does not see .*elsewhere: --out must be on a file system"):
-        crews._on_worker(task, "run")
+        executors._on_worker(task, "run")
 
 
 def test_a_scheduler_that_does_not_answer_is_one_sentence(monkeypatch):
@@ -121,7 +121,7 @@ def test_a_lost_cluster_and_a_dead_worker_are_failed_jobs(tmp_path):
     lost, dead = Future(), Future()
     lost.cancel()
     dead.set_exception(MemoryError())
-    outcomes = [runner._outcome(future, task) for future in (lost, dead)]
+    outcomes = [scheduler._outcome(future, task) for future in (lost, dead)]
     assert [outcome.status for outcome in outcomes] == ["failed", "failed"]
     assert [outcome.reason for outcome in outcomes] == [
         "the Dask cluster that ran it was lost",

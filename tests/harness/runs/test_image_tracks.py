@@ -6,17 +6,17 @@ import pytest
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness.data import StoredArchitectures, load_networks, prepare_dataset
-from deepnets_bench.harness.jobs import RESULTS, build_ghn
-from deepnets_bench.harness.launch import run_job
+from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.harness.sampling import NetworkSampler
-from deepnets_bench.harness.scoring import score_checkpoint
-from deepnets_bench.harness.tracks import load_track
+from deepnets_bench.harness.runs.job import RESULTS, build_ghn
+from deepnets_bench.harness.runs.launch import run_job
+from deepnets_bench.harness.training.sampling import NetworkSampler
+from deepnets_bench.harness.training.scoring import score_checkpoint
+from deepnets_bench.harness.training.splits import StoredArchitectures, load_networks, prepare_dataset
 from deepnets_bench.leaderboard.results import read_rows
 from deepnets_bench.predefined import ResNet50
 from tests.harness.conftest import tiny_track
-from tests.harness.image_files import accept_cifar10, write_cifar10, write_class, write_parts
+from tests.harness.images.image_files import accept_cifar10, write_cifar10, write_class, write_parts
 from tests.harness.test_commands import TRACK, command
 
 

@@ -9,11 +9,11 @@ from filelock import FileLock
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness.data import prepare_dataset
-from deepnets_bench.harness.jobs import RESULTS, Job, failed_rows, finished_jobs
-from deepnets_bench.harness.launch import LOCK, run_job
-from deepnets_bench.harness.runner import run_jobs, unfinished
-from deepnets_bench.harness.scoring import pick_device, score_checkpoint
+from deepnets_bench.harness.runs.job import RESULTS, Job, failed_rows, finished_jobs
+from deepnets_bench.harness.runs.launch import LOCK, run_job
+from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
+from deepnets_bench.harness.training.scoring import pick_device, score_checkpoint
+from deepnets_bench.harness.training.splits import prepare_dataset
 from deepnets_bench.leaderboard.admission import Calibration
 from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows, read_scores
 from deepnets_bench.leaderboard.validate import validate
@@ -144,7 +144,7 @@ def test_a_job_whose_gnn_was_edited_after_it_was_planned_fails_with_that_reason(
 
 TWICE = """
 import sys
-from deepnets_bench.harness.launch import run_job
+from deepnets_bench.harness.runs.launch import run_job
 from tests.harness.conftest import tiny_track
 phases = []
 def report(progress):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deepnets_bench.harness.provenance import git_commit
+from deepnets_bench.harness.runs.provenance import git_commit
 
 
 @pytest.fixture

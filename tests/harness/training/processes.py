@@ -13,7 +13,7 @@ from typing import Any
 
 # The server imports PyTorch once, computes nothing, and is forked for every process.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.harness.processes", "tests.harness.test_training"])
+CONTEXT.set_forkserver_preload(["tests.harness.training.processes", "tests.harness.training.test_trainer"])
 
 
 class Killed:
@@ -78,8 +78,8 @@ def train(track: Any, architectures: dict[str, Any], folder: Path | None, **opti
     `place` is that of `Compute`, `kill_at` the step after which the process is killed, `interrupt_at` that
     after which it gets SIGTERM, `patch` a function that is called with the trainer.
     """
-    from deepnets_bench.harness.compute import Compute, Place
-    from tests.harness.test_training import make_trainer, weights
+    from deepnets_bench.harness.training.distributed import Compute, Place
+    from tests.harness.training.test_trainer import make_trainer, weights
 
     place = Place(*options.get("place", ()))
     trainer = make_trainer(

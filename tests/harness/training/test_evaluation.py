@@ -5,11 +5,11 @@ import torch
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness import evaluation as module
-from deepnets_bench.harness.data import StoredNetwork
-from deepnets_bench.harness.evaluation import evaluate
-from deepnets_bench.harness.images import LabelledImages, digits
-from deepnets_bench.harness.jobs import build_ghn
+from deepnets_bench.harness.images.sets import LabelledImages, digits
+from deepnets_bench.harness.runs.job import build_ghn
+from deepnets_bench.harness.training import evaluation as module
+from deepnets_bench.harness.training.evaluation import evaluate
+from deepnets_bench.harness.training.splits import StoredNetwork
 
 SIZES = {"width": 8, "fc_dim": 16, "num_classes": 10}
 

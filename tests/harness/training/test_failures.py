@@ -8,13 +8,13 @@ from torch import nn
 
 from deepnets_bench.errors import BadInput, NotFinite
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness import evaluation
-from deepnets_bench.harness.evaluation import evaluate
-from deepnets_bench.harness.failures import is_network_failure, require_finite
-from deepnets_bench.harness.images import digits
-from deepnets_bench.harness.jobs import build_ghn
+from deepnets_bench.harness.images.sets import digits
+from deepnets_bench.harness.runs.job import build_ghn
+from deepnets_bench.harness.training import evaluation
+from deepnets_bench.harness.training.evaluation import evaluate
+from deepnets_bench.harness.training.failures import is_network_failure, require_finite
 from tests.harness.conftest import tiny_track
-from tests.harness.test_training import make_trainer, weights
+from tests.harness.training.test_trainer import make_trainer, weights
 
 SIZES = {"width": 8, "fc_dim": 16, "num_classes": 10}
 
@@ -120,7 +120,7 @@ def test_a_step_whose_graphs_all_fail_changes_nothing_and_counts_each(architectu
     [RuntimeError("CUDA error: device-side assert triggered"), RuntimeError("shapes differ"), KeyError("x")],
 )
 def test_any_other_error_of_a_network_ends_training_and_evaluation(tiny, architectures, monkeypatch, error):
-    import deepnets_bench.harness.accumulation as accumulation
+    import deepnets_bench.harness.training.accumulation as accumulation
 
     def fail(*args, **kwargs):
         raise error

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-import deepnets_bench.files
-from deepnets_bench.harness.checkpoint import checkpoints, load_checkpoint
+import deepnets_bench.system.files
+from deepnets_bench.harness.training.checkpoint import checkpoints, load_checkpoint
 from tests.harness.conftest import tiny_track
-from tests.harness.processes import Killed, run_together, train
-from tests.harness.test_training import curve
+from tests.harness.training.processes import Killed, run_together, train
+from tests.harness.training.test_trainer import curve
 
 STEPS = 12
 
@@ -64,7 +64,7 @@ def die_in_second_checkpoint(trainer):
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    deepnets_bench.files.os.replace = replace_or_die
+    deepnets_bench.system.files.os.replace = replace_or_die
 
 
 def test_a_training_killed_while_it_writes_a_checkpoint_has_the_one_before(
@@ -83,7 +83,7 @@ def test_a_training_killed_while_it_writes_a_checkpoint_has_the_one_before(
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 40, None], ids=["empty", "foreign", "truncated"])
 def test_whatever_became_of_the_newest_checkpoint_the_one_before_is_used(tmp_path, damage):
-    from deepnets_bench.harness.checkpoint import save_checkpoint
+    from deepnets_bench.harness.training.checkpoint import save_checkpoint
 
     save_checkpoint(tmp_path, 1, {"state": 1})
     newest = save_checkpoint(tmp_path, 2, {"state": 2})

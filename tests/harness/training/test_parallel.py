@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from deepnets_bench.errors import BadInput, RunFailed
-from deepnets_bench.harness.compute import Compute, LostProcess, Place
+from deepnets_bench.harness.training.distributed import Compute, LostProcess, Place
 from tests.harness.conftest import tiny_track
-from tests.harness.processes import Killed, free_port, run_together, train
-from tests.harness.test_training import make_trainer
+from tests.harness.training.processes import Killed, free_port, run_together, train
+from tests.harness.training.test_trainer import make_trainer
 
 SHARED = {"networks": {"meta_batch_size": 3, "max_meta_batch_nodes": 400}}  # two networks, and one
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-import deepnets_bench.harness.accumulation as module
+import deepnets_bench.harness.training.accumulation as module
 from deepnets_bench.errors import UnknownName
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness.compute import GROWTH_INTERVAL, MIN_SCALE, Compute
-from deepnets_bench.harness.jobs import Job
-from deepnets_bench.harness.tracks import load_track
+from deepnets_bench.harness.protocol.tracks import load_track
+from deepnets_bench.harness.runs.job import Job
+from deepnets_bench.harness.training.distributed import GROWTH_INTERVAL, MIN_SCALE, Compute
 from tests.harness.conftest import tiny_track
-from tests.harness.test_training import make_trainer, weights
+from tests.harness.training.test_trainer import make_trainer, weights
 
 
 def test_another_precision_is_another_protocol():

@@ -6,7 +6,7 @@ import pytest
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.harness.sampling import NetworkSampler
+from deepnets_bench.harness.training.sampling import NetworkSampler
 from tests.harness.conftest import tiny_track
 
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepnets_bench.dataset import GraphBatch
+from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.errors import BadInput, RunFailed, reason_of
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness.accumulation import GradientAccumulator
-from deepnets_bench.harness.checkpoint import checkpoints
-from deepnets_bench.harness.curve import CURVE_COLUMNS
-from deepnets_bench.harness.images import LabelledImages, digits, training_batch
-from deepnets_bench.harness.jobs import build_ghn
+from deepnets_bench.harness.images.sets import LabelledImages, digits, training_batch
+from deepnets_bench.harness.protocol.schedule import learning_rate
 from deepnets_bench.harness.randomness import DROPOUT
-from deepnets_bench.harness.schedule import learning_rate
-from deepnets_bench.harness.training import Trainer
+from deepnets_bench.harness.runs.job import build_ghn
+from deepnets_bench.harness.training.accumulation import GradientAccumulator
+from deepnets_bench.harness.training.checkpoint import checkpoints
+from deepnets_bench.harness.training.curve import CURVE_COLUMNS
+from deepnets_bench.harness.training.trainer import Trainer
 from tests.harness.conftest import tiny_track
 
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_seed_is_refused(tiny, architectures, tmp_path):
 
 
 def test_networks_that_fail_are_counted_and_beyond_the_limit_the_run_fails(tiny, architectures, monkeypatch):
-    import deepnets_bench.harness.accumulation as module
+    import deepnets_bench.harness.training.accumulation as module
 
     execute, calls = module.execute, iter(range(1000))
 
@@ -164,8 +164,8 @@ def test_networks_that_fail_are_counted_and_beyond_the_limit_the_run_fails(tiny,
 
 
 def test_best_val_keeps_the_weights_of_the_best_validation(architectures, monkeypatch):
-    import deepnets_bench.harness.training as module
-    from deepnets_bench.harness.evaluation import Evaluation
+    import deepnets_bench.harness.training.trainer as module
+    from deepnets_bench.harness.training.evaluation import Evaluation
 
     accuracies = iter([0.5, 0.2])
     monkeypatch.setattr(module, "evaluate", lambda *args, **kwargs: Evaluation({0: next(accuracies)}))

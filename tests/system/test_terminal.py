@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from deepnets_bench.errors import RunFailed
-from deepnets_bench.files import write_atomically
-from deepnets_bench.generators.materialise import generate
-from deepnets_bench.processes import require_posix
-from deepnets_bench.signals import interrupt_held_back
-from deepnets_bench.terminal import _ascii
+from deepnets_bench.generators.generation import generate
+from deepnets_bench.system.files import write_atomically
+from deepnets_bench.system.processes import require_posix
+from deepnets_bench.system.signals import interrupt_held_back
+from deepnets_bench.system.terminal import _ascii
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def test_plainer_characters(character: str, plainer: str) -> None:
 def test_without_the_module_resource_everything_imports() -> None:
     code = (
         "import sys; sys.modules['resource'] = None; "
-        "import deepnets_bench.cli, deepnets_bench.harness.runner, deepnets_bench.generators; "
-        "from deepnets_bench.harness.provenance import peak_memory_mb; print(peak_memory_mb())"
+        "import deepnets_bench.cli, deepnets_bench.harness.runs.scheduler, deepnets_bench.generators; "
+        "from deepnets_bench.harness.runs.provenance import peak_memory_mb; print(peak_memory_mb())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
