@@ -113,7 +113,7 @@ def _decoded(kernel: tuple[int, ...], max_shape: tuple[int, ...]) -> tuple[tuple
 
 
 def kernel_scale(shape: tuple[int, ...]) -> float:
-    """Factor sqrt(gain / fan_in) of a parameter of two or more dimensions (spec.md §6).
+    """Factor sqrt(gain / fan_in) of GHN-2 for parameters of two or more dimensions (Knyazev et al. 2021).
 
     The gain is 2, and 1 for depthwise and wide (1×7) convolutions.
     """

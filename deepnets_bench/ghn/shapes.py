@@ -12,7 +12,7 @@ MAX_CHANNELS = 8192
 
 
 def channel_vocabulary(num_classes: int) -> list[int]:
-    """Channel counts with a row of their own, ascending (spec.md §6)."""
+    """Channel counts with a row of their own, ascending, as in the code of Knyazev et al. (NeurIPS 2021)."""
     steps = (range(8, 57, 8), range(64, 4081, 16), range(4096, MAX_CHANNELS + 1, 32))
     return sorted({1, 3, num_classes}.union(*steps))
 

@@ -96,7 +96,7 @@ def adapt(
 ) -> nn.Module:
     """`module` itself where it has `forward(x, batch)`, else the adapter for its library.
 
-    `options` are those the module was built with: they tell which optional edge data it reads.
+    `options` are those the module was built with: they say which optional edge data it reads.
     Raises `BadInput` where `forward` needs something a computation graph does not have.
     """
     if not isinstance(module, nn.Module):
@@ -231,7 +231,7 @@ class DGLAdapter(nn.Module):
 
 
 def import_dgl() -> Any:
-    """The dgl package, told to use torch so that it neither prints nor writes a configuration file."""
+    """The dgl package, set to use torch so that it neither prints nor writes a configuration file."""
     os.environ.setdefault("DGLBACKEND", "pytorch")
     import dgl
 

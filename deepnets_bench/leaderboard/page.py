@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class View:
-    """One sortable table of the page; `headers` are (text, tells whether higher is better)."""
+    """One sortable table of the page; `headers` are (text, whether higher is better)."""
 
     key: str
     title: str

@@ -43,7 +43,7 @@ class Protocol:
 
     A seed that is not demanded must have all splits too once it has one; without `seeds`, that is all.
     `values` are those of columns that every comparable finished row has, such as steps and track_digest;
-    `calibration` tells which other stacks are admitted.
+    `calibration` says which other stacks are admitted.
     """
 
     track: str

@@ -1,4 +1,4 @@
-"""Parameter prediction one tensor at a time, written straight from spec.md §6: the decoders' oracle."""
+"""The oracle of the decoders: parameters predicted one tensor at a time, by the rules of the published code."""
 
 from __future__ import annotations
 

@@ -109,13 +109,13 @@ def _follow(ranks: Mapping[Connection, subprocess.Popen[bytes]], report: Report 
 
 def _work(request: tuple[Any, ...], sender: Connection) -> None:
     """What a rank does: its share of the training, and for the first one the evaluation."""
-    from deepnets_bench.harness.training.distributed import LostProcess, Place
+    from deepnets_bench.harness.training.distributed import LostProcess, Rank
 
-    job, dataset, out, device, resume, place = request
+    job, dataset, out, device, resume, process = request
     code = 0
     try:
         rows = carry_out(
-            job, dataset, out, device=device, resume=resume, report=sender.send, place=Place(*place)
+            job, dataset, out, device=device, resume=resume, report=sender.send, process=Rank(*process)
         )
         sender.send(rows)
     except KeyboardInterrupt:

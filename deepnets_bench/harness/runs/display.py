@@ -57,7 +57,7 @@ class Bars:
         if task is None or phase != progress.phase:
             if task is not None:
                 self._progress.remove_task(task)
-            # What a resumed training had done before tells nothing of the time that is left.
+            # What a resumed training had done before says nothing of the time that is left.
             done, total = progress.done, progress.total
             name = escape(f"{job.name} · {progress.phase}")
             task = self._progress.add_task(name, completed=done, total=total, text="")

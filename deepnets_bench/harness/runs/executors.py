@@ -1,4 +1,4 @@
-"""Crews: who runs the jobs of a run, threads of this process or the workers of a Dask cluster."""
+"""Executors: who runs the jobs of a run, threads of this process or the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _EVENT_SECONDS = 1.0  # between two messages of a job to Dask's scheduler, and two looks at whether to stop
 
-Tell = Callable[[str, JobProgress], None]  # config hash of a job, and where it stands
+OnProgress = Callable[[str, JobProgress], None]  # config hash of a job, and where it stands
 
 
 @dataclass(frozen=True)
-class Crew:
+class Executor:
     """`submit` starts a task as soon as somebody is free; after `stop` tasks end, their checkpoints saved."""
 
     submit: Callable[[Task], Future[Outcome]]
@@ -34,22 +34,22 @@ class Crew:
 
 
 @contextmanager
-def local_crew(workers: int, tell: Tell) -> Iterator[Crew]:
+def local_executor(workers: int, on_progress: OnProgress) -> Iterator[Executor]:
     """`workers` tasks at a time on this machine."""
     stop = threading.Event()
 
     def run(task: Task) -> Outcome:
-        return run_isolated(task, lambda progress: tell(task.config_hash, progress), stop.is_set)
+        return run_isolated(task, lambda progress: on_progress(task.config_hash, progress), stop.is_set)
 
     with ThreadPoolExecutor(workers) as pool:
         try:
-            yield Crew(lambda task: pool.submit(run, task), stop.set)
+            yield Executor(lambda task: pool.submit(run, task), stop.set)
         finally:
             stop.set()
 
 
 @contextmanager
-def cluster_crew(client: Client, tell: Tell) -> Iterator[Crew]:
+def dask_executor(client: Client, on_progress: OnProgress) -> Iterator[Executor]:
     """As many tasks at a time as the workers of a Dask cluster have threads.
 
     Folders of data and results must be on a file system that this process and all workers share.
@@ -57,10 +57,10 @@ def cluster_crew(client: Client, tell: Tell) -> Iterator[Crew]:
     from distributed import Event
 
     run = f"deepnets-bench-{uuid.uuid4().hex}"
-    client.subscribe_topic(run, lambda event: tell(event[1][0], JobProgress(*event[1][1:])))
+    client.subscribe_topic(run, lambda event: on_progress(event[1][0], JobProgress(*event[1][1:])))
     executor = client.get_executor(pure=False)
     try:
-        yield Crew(lambda task: executor.submit(_on_worker, task, run), Event(run, client=client).set)
+        yield Executor(lambda task: executor.submit(_on_worker, task, run), Event(run, client=client).set)
     finally:
         client.unsubscribe_topic(run)
 
@@ -81,13 +81,13 @@ def _on_worker(task: Task, run: str) -> Outcome:
     task = replace(task, resume=task.resume or started.exists())
     started.touch()
     worker, event = get_worker(), Event(run)
-    last_told = last_looked = 0.0
+    last_sent = last_looked = 0.0
 
     def report(progress: JobProgress) -> None:
-        nonlocal last_told
+        nonlocal last_sent
         now = time.monotonic()
-        if now - last_told > _EVENT_SECONDS or progress.done == progress.total:
-            last_told = now
+        if now - last_sent > _EVENT_SECONDS or progress.done == progress.total:
+            last_sent = now
             where = (progress.phase, progress.done, progress.total, progress.text)
             worker.log_event(run, (task.config_hash, *where))
 

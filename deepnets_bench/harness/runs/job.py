@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from deepnets_bench.ghn.model import GHN
-    from deepnets_bench.harness.training.distributed import Place
+    from deepnets_bench.harness.training.distributed import Rank
 
 RESULTS = "results.csv"
 FRAME_DIGEST = ""  # no track has a file with the weights of the frame
@@ -105,7 +105,7 @@ def carry_out(
     device: str,
     resume: bool,
     report: Report | None,
-    place: Place | None = None,
+    process: Rank | None = None,
 ) -> list[ResultRow]:
     """Train and evaluate as `launch.run_job` says, in this process.
 
@@ -124,11 +124,11 @@ def carry_out(
     folder = job.folder(out, config_hash)
     make_folder(folder)
     torch.set_num_threads(track.training.threads)
-    rank = place.rank if place else 0
+    rank = process.rank if process else 0
     target = pick_device(device, rank)
     image_set = load_images(track.images, job.images)
     ghn = build_ghn(track, job.gnn, image_set.num_classes, seed)
-    compute = Compute(target, track.training.precision, place)
+    compute = Compute(target, track.training.precision, process)
 
     def report_training(progress: Progress) -> None:
         if report:

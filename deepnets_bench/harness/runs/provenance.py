@@ -70,7 +70,7 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        pass  # not Linux, or a processor that does not tell: the general name stays
+        pass  # not Linux, or a processor without a model name: the general one stays
     return f"{name} ({usable_cores()} cores)"
 
 
@@ -80,7 +80,7 @@ def utc_now() -> str:
 
 
 def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process so far, in MB (10^6 bytes); None where it is not told."""
+    """Largest resident memory of this process so far, in MB (10^6 bytes); None where unknown."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

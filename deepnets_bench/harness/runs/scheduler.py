@@ -1,4 +1,4 @@
-"""Runner: jobs at a crew's hands until each has an outcome; none can take another one, or the run, down."""
+"""Scheduler: hands jobs to an executor until each has an outcome; none can end another one, or the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from deepnets_bench.errors import reason_of
-from deepnets_bench.harness.runs.executors import cluster_crew, local_crew
+from deepnets_bench.harness.runs.executors import dask_executor, local_executor
 from deepnets_bench.harness.runs.job import RESULTS, Job, failed_rows, finished_jobs, is_finished, make_folder
 from deepnets_bench.harness.runs.worker import Outcome, Task
 from deepnets_bench.harness.training.progress import JobProgress
@@ -21,7 +21,7 @@ from deepnets_bench.system.signals import termination_as_interrupt
 if TYPE_CHECKING:
     from distributed import Client
 
-_SHOW_SECONDS = 0.2  # between two looks at what the jobs tell
+_SHOW_SECONDS = 0.2  # between two looks at what the jobs report
 _STOP_SECONDS = 60.0  # for jobs that were asked to stop
 
 
@@ -67,16 +67,18 @@ def run_jobs(
     messages: SimpleQueue[tuple[str, JobProgress]] = SimpleQueue()
     outcomes: list[Outcome] = []
 
-    def tell(config_hash: str, progress: JobProgress) -> None:
+    def on_progress(config_hash: str, progress: JobProgress) -> None:
         messages.put((config_hash, progress))
 
     running: dict[Future[Outcome], Task] = {}
-    crew_of = local_crew(workers, tell) if cluster is None else cluster_crew(cluster, tell)
-    with termination_as_interrupt(), crew_of as crew:
+    executor_context = (
+        local_executor(workers, on_progress) if cluster is None else dask_executor(cluster, on_progress)
+    )
+    with termination_as_interrupt(), executor_context as executor:
         try:
             for job in jobs:
                 task = _task(job, dataset, out, device, resume, tensorboard)
-                running[crew.submit(task)] = task
+                running[executor.submit(task)] = task
             while running:
                 done, _ = wait(running, timeout=_SHOW_SECONDS, return_when=FIRST_COMPLETED)
                 known = {task.config_hash: task.job for task in running.values()}
@@ -96,7 +98,7 @@ def run_jobs(
                     outcomes.append(outcome)
                     view.finish(outcome)
         except BaseException:
-            crew.stop()
+            executor.stop()
             wait(running, timeout=_STOP_SECONDS)
             raise
     return outcomes

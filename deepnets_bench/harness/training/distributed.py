@@ -33,7 +33,7 @@ class LostProcess(RunFailed):
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """Process `rank`, from 0, of the `size` ones on this machine that train together and meet at `port`."""
 
     rank: int = 0
@@ -50,10 +50,10 @@ class Compute:
     """
 
     def __init__(
-        self, device: torch.device | str, precision: PrecisionName = "32", place: Place | None = None
+        self, device: torch.device | str, precision: PrecisionName = "32", process: Rank | None = None
     ) -> None:
-        device, place = torch.device(device), place or Place()
-        self.rank, self.size = place.rank, place.size
+        device, process = torch.device(device), process or Rank()
+        self.rank, self.size = process.rank, process.size
         plugin = _precision(precision, device.type)
         self.scaler: torch.amp.GradScaler | None = getattr(plugin, "scaler", None)
         self.dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -66,7 +66,7 @@ class Compute:
                 "LOCAL_RANK": str(self.rank),
                 "WORLD_SIZE": str(self.size),
                 "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(place.port),
+                "MASTER_PORT": str(process.port),
             }
             devices, environment = list(range(self.size)), TorchElasticEnvironment()
             strategy = DDPStrategy(timeout=_PATIENCE)

@@ -1,4 +1,4 @@
-"""What a job tells of itself while it runs."""
+"""What a job reports while it runs."""
 
 from __future__ import annotations
 

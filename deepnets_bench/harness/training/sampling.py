@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampledNetwork:
     """One network of a meta-batch: the architecture's index in the training set, and its sizes."""
 
     index: int
@@ -83,15 +83,15 @@ class NetworkSampler:
     def _num_params(self, arch: Architecture | GraphRecord) -> int:
         return arch.program(**self._sizes).num_params
 
-    def _draw(self, index: int, random: np.random.Generator) -> Draw:
+    def _sample(self, index: int, random: np.random.Generator) -> SampledNetwork:
         """Sizes by the rule of an architecture, found when it is drawn: a million would take minutes."""
         arch = self.architectures[index]
         sizes = draw_sizes(arch.encoded, self._num_params(arch), self.protocol.width_rules, random)
-        return Draw(index, *sizes)
+        return SampledNetwork(index, *sizes)
 
-    def from_step(self, step: int) -> Iterator[list[Draw]]:
+    def from_step(self, step: int) -> Iterator[list[SampledNetwork]]:
         """The meta-batches of `step` and all after it, without end."""
         positions = islice(iter(self._meta_batches), step, None)
         for number, chosen in zip(count(step), positions, strict=False):
             random = self.streams.generator(WIDTHS, number)
-            yield [self._draw(self.indices[i], random) for i in chosen]
+            yield [self._sample(self.indices[i], random) for i in chosen]

@@ -24,7 +24,7 @@ from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_che
 from deepnets_bench.harness.training.curve import learning_curve
 from deepnets_bench.harness.training.distributed import MIN_SCALE, Compute
 from deepnets_bench.harness.training.evaluation import evaluate
-from deepnets_bench.harness.training.sampling import Draw, NetworkSampler
+from deepnets_bench.harness.training.sampling import NetworkSampler, SampledNetwork
 from deepnets_bench.networks.network import unpack
 from deepnets_bench.networks.operations import Step
 from deepnets_bench.system.signals import stop_signals
@@ -116,7 +116,7 @@ class Trainer:
         self.optimiser = _optimiser(track.training, self.ghn)
         self.state = TrainingState()
         self.best_weights: dict[str, Tensor] | None = None
-        self._built: OrderedDict[Draw, tuple[ComputationGraph, tuple[Step, ...]]] = OrderedDict()
+        self._built: OrderedDict[SampledNetwork, tuple[ComputationGraph, tuple[Step, ...]]] = OrderedDict()
 
     def run(self) -> TrainingState:
         """Train to the last step; SIGINT and SIGTERM end it after the current step, checkpoint saved."""
@@ -126,11 +126,11 @@ class Trainer:
         folder = self.folder if self.compute.rank == 0 else None
         with stop_signals() as stopped, learning_curve(folder, state.step) as write_row:
             self.ghn.train()
-            draws = self.sampler.from_step(state.step)
+            sampled = self.sampler.from_step(state.step)
             while state.step < protocol.steps:
                 lr = learning_rate(protocol, state.step)
                 begun = time.perf_counter()
-                loss, accuracy, n_ran = self._step(state.step, next(draws), lr)
+                loss, accuracy, n_ran = self._step(state.step, next(sampled), lr)
                 if n_ran:
                     state.window.append((loss, accuracy))
                 state.step += 1
@@ -157,13 +157,13 @@ class Trainer:
             self.ghn.load_state_dict(self.best_weights)
         return state
 
-    def _step(self, step: int, draws: Sequence[Draw], lr: float) -> tuple[float, float, int]:
+    def _step(self, step: int, sampled: Sequence[SampledNetwork], lr: float) -> tuple[float, float, int]:
         """One update; returns mean loss, mean accuracy and the number of networks that ran."""
         compute = self.compute
         images, labels = self.images.training_batch(step, self.streams, self.track.images)
         self.optimiser.zero_grad(set_to_none=True)
-        positions = range(compute.rank, len(draws), compute.size)
-        members = [Member(position, *self._build(draws[position])) for position in positions]
+        positions = range(compute.rank, len(sampled), compute.size)
+        members = [Member(position, *self._build(sampled[position])) for position in positions]
         result = self.accumulate(step, members, images, labels)
         if result.failed and compute.device.type == "cuda":
             torch.cuda.empty_cache()  # here, where no error keeps the tensors of what failed alive
@@ -208,20 +208,20 @@ class Trainer:
                 f"the last one because {reason}."
             )
 
-    def _build(self, draw: Draw) -> tuple[ComputationGraph, tuple[Step, ...]]:
+    def _build(self, network: SampledNetwork) -> tuple[ComputationGraph, tuple[Step, ...]]:
         """The graph and the network of a draw; recent ones are kept because building takes time."""
-        built = self._built.pop(draw, None)
+        built = self._built.pop(network, None)
         if built is None:
-            program = self.architectures[draw.index].program(
-                width=draw.width,
+            program = self.architectures[network.index].program(
+                width=network.width,
                 image_size=self.track.images.size,
                 num_classes=self.images.num_classes,
-                fc_dim=draw.fc_dim,
+                fc_dim=network.fc_dim,
             )
             built = ComputationGraph.from_program(program), unpack(program)
             if len(self._built) >= _NETWORK_CACHE:
                 self._built.popitem(last=False)
-        self._built[draw] = built
+        self._built[network] = built
         return built
 
     def _validate(self) -> float | None:

@@ -75,17 +75,17 @@ def killing(step: int | None) -> Callable[[Any], None]:
 def train(track: Any, architectures: dict[str, Any], folder: Path | None, **options: Any) -> dict[str, Any]:
     """Train a tiny hypernetwork, from its newest checkpoint on if there is one; its weights and state.
 
-    `place` is that of `Compute`, `kill_at` the step after which the process is killed, `interrupt_at` that
+    `process` is that of `Compute`, `kill_at` the step after which the process is killed, `interrupt_at` that
     after which it gets SIGTERM, `patch` a function that is called with the trainer.
     """
-    from deepnets_bench.harness.training.distributed import Compute, Place
+    from deepnets_bench.harness.training.distributed import Compute, Rank
     from tests.harness.training.test_trainer import make_trainer, weights
 
-    place = Place(*options.get("place", ()))
+    process = Rank(*options.get("process", ()))
     trainer = make_trainer(
         track,
         architectures,
-        compute=Compute("cpu", track.training.precision, place),
+        compute=Compute("cpu", track.training.precision, process),
         folder=folder,
         report=killing(options.get("kill_at")),
     )

@@ -70,31 +70,31 @@ class Fragile(nn.Module):
         return x.clamp(-1, 1) * torch.where(fails, 3.4e38, 1.0)
 
 
-def fragile_trainer(architectures, how, draws=None):
-    """A trainer whose GNN fails for the second network of the first step, and the step's draws."""
+def fragile_trainer(architectures, how, sampled=None):
+    """A trainer whose GNN fails for the second network of the first step, and the step's sampled."""
     track = tiny_track(
         ghn={"config": "ghn1"},  # which has no layer norm between the GNN and the decoders
         training={"clip_grad_norm": 1e9},
         networks={"meta_batch_size": 3, "max_meta_batch_nodes": 400},
     )
     trainer = make_trainer(track, architectures, "mlp")
-    draws = next(trainer.sampler.from_step(0))
-    sizes = [trainer._build(draw)[0].num_nodes for draw in draws]
+    sampled = next(trainer.sampler.from_step(0))
+    sizes = [trainer._build(network)[0].num_nodes for network in sampled]
     assert len(set(sizes)) == 3
     torch.manual_seed(0)
     trainer.ghn.gnn = Fragile(8, sizes[2], how)
-    return trainer, draws
+    return trainer, sampled
 
 
 @pytest.mark.parametrize("how", ["nan", "inf"])
 def test_a_graph_that_is_not_finite_fails_alone_and_spares_the_gradient_of_the_others(architectures, how):
-    trainer, draws = fragile_trainer(architectures, how)
-    loss, _, n_ran = trainer._step(0, draws, lr=0.0)
+    trainer, sampled = fragile_trainer(architectures, how)
+    loss, _, n_ran = trainer._step(0, sampled, lr=0.0)
     assert (n_ran, trainer.state.failures) == (2, 1)
     reason = {"nan": "forward returns NaN or infinity", "inf": "Predicted parameters are NaN or infinite"}
     assert reason[how] in trainer.state.last_failure
     others, _ = fragile_trainer(architectures, how)
-    expected, _, _ = others._step(0, draws[:2], lr=0.0)
+    expected, _, _ = others._step(0, sampled[:2], lr=0.0)
     assert others.state.failures == 0
     assert loss == expected
     for (name, found), weight in zip(trainer.ghn.named_parameters(), others.ghn.parameters(), strict=True):
@@ -107,9 +107,9 @@ def test_a_graph_that_is_not_finite_fails_alone_and_spares_the_gradient_of_the_o
 
 
 def test_a_step_whose_graphs_all_fail_changes_nothing_and_counts_each(architectures):
-    trainer, draws = fragile_trainer(architectures, "nan")
+    trainer, sampled = fragile_trainer(architectures, "nan")
     before = weights(trainer)
-    loss, _, n_ran = trainer._step(0, [draws[2]], lr=0.1)
+    loss, _, n_ran = trainer._step(0, [sampled[2]], lr=0.1)
     assert math.isnan(loss)
     assert (n_ran, trainer.state.failures) == (0, 1)
     assert torch.equal(weights(trainer), before)

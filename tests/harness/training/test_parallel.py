@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepnets_bench.errors import BadInput, RunFailed
-from deepnets_bench.harness.training.distributed import Compute, LostProcess, Place
+from deepnets_bench.harness.training.distributed import Compute, LostProcess, Rank
 from tests.harness.conftest import tiny_track
 from tests.harness.training.processes import Killed, free_port, run_together, train
 from tests.harness.training.test_trainer import make_trainer
@@ -19,7 +19,7 @@ SHARED = {"networks": {"meta_batch_size": 3, "max_meta_batch_nodes": 400}}  # tw
 
 @pytest.fixture(scope="module")
 def track():
-    # Version 2 stands for other draws: in those of version 1 one network's gradient is so large that Adam
+    # Version 2 stands for other sampled: in those of version 1 one network's gradient is so large that Adam
     # turns the rounding of most weights' gradients, of one process too, into steps of the full length.
     return tiny_track(**SHARED).model_copy(update={"version": 2})
 
@@ -33,12 +33,12 @@ def in_two(track, architectures, folder=None, patches=(None, None)):
     )
 
 
-def _train(track, architectures, folder, place, patch):
-    return train(track, architectures, folder, place=place, patch=patch)
+def _train(track, architectures, folder, process, patch):
+    return train(track, architectures, folder, process=process, patch=patch)
 
 
-def first_gradients(track, architectures, place):
-    trainer = make_trainer(track, architectures, compute=Compute("cpu", "32", Place(*place)))
+def first_gradients(track, architectures, process):
+    trainer = make_trainer(track, architectures, compute=Compute("cpu", "32", Rank(*process)))
     loss, accuracy, n_ran = trainer._step(0, next(trainer.sampler.from_step(0)), lr=0.0)
     gradients = [None if p.grad is None else p.grad.numpy() for p in trainer.ghn.parameters()]
     return (loss, accuracy, n_ran), gradients
@@ -50,7 +50,7 @@ def test_two_processes_make_the_gradients_of_one(architectures):
     few = {**architectures, "train": [arch for arch in architectures["train"] if arch.fc_layers > 1]}
     port = free_port()
     places = [(), (0, 2, port), (1, 2, port)]
-    one, first, second = run_together(first_gradients, [(track, few, place) for place in places])
+    one, first, second = run_together(first_gradients, [(track, few, process) for process in places])
     assert first[0] == second[0] == pytest.approx(one[0], rel=1e-6)
     assert one[0][2] == 3
     for expected, found, again in zip(one[1], first[1], second[1], strict=True):

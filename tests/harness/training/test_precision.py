@@ -70,9 +70,9 @@ def test_fp16_lowers_its_scale_to_the_least_one_and_counts_failures_from_there(a
     before = weights(trainer)
     trainer.ghn.embed.weight.register_hook(lambda gradient: gradient * torch.inf)
     scales, failures = [], []
-    draws = trainer.sampler.from_step(0)
+    sampled = trainer.sampler.from_step(0)
     for step in range(8):
-        trainer._step(step, next(draws), lr=0.1)
+        trainer._step(step, next(sampled), lr=0.1)
         scales.append(scaler.get_scale())
         failures.append(trainer.state.failures)
     assert scales == [32768.0, 16384.0, 8192.0, 4096.0, 2048.0, 1024.0, MIN_SCALE, MIN_SCALE]

@@ -51,10 +51,10 @@ def test_widths_follow_the_first_matching_rule(architectures):
     ]
     seen = set()
     for meta_batch in islice(sampler(architectures, width_rules=rules, max_nodes=None).from_step(0), 60):
-        for draw in meta_batch:
-            deep = architectures["train"][draw.index].n_cells > 8
-            assert (draw.width, draw.fc_dim) in ({(8, 16)} if deep else {(24, 64), (32, 64)})
-            seen.add(draw.width)
+        for network in meta_batch:
+            deep = architectures["train"][network.index].n_cells > 8
+            assert (network.width, network.fc_dim) in ({(8, 16)} if deep else {(24, 64), (32, 64)})
+            seen.add(network.width)
     assert seen == {8, 24, 32}
 
 

@@ -49,18 +49,18 @@ def curve(folder) -> list[dict[str, str]]:
 def test_the_gradient_is_that_of_the_mean_loss(architectures):
     track = tiny_track(training={"clip_grad_norm": 1e9})
     trainer = make_trainer(track, architectures)
-    draws = next(trainer.sampler.from_step(0))
-    loss, _, n_ran = trainer._step(0, draws, lr=0.0)
+    sampled = next(trainer.sampler.from_step(0))
+    loss, _, n_ran = trainer._step(0, sampled, lr=0.0)
     ours = [None if p.grad is None else p.grad.clone() for p in trainer.ghn.parameters()]
 
     # The definition: run the networks on live predictions and differentiate the mean in one go.
     trainer.optimiser.zero_grad()
     images, labels = training_batch(trainer.images.train, 0, 16, 1, trainer.streams)
     nets, graphs = [], []
-    for draw in draws:
-        sizes = {"width": draw.width, "image_size": 16, "num_classes": 10, "fc_dim": draw.fc_dim}
-        nets.append(trainer.architectures[draw.index].build(**sizes).train())
-        graphs.append(trainer.architectures[draw.index].graph(**sizes))
+    for network in sampled:
+        sizes = {"width": network.width, "image_size": 16, "num_classes": 10, "fc_dim": network.fc_dim}
+        nets.append(trainer.architectures[network.index].build(**sizes).train())
+        graphs.append(trainer.architectures[network.index].graph(**sizes))
     predicted = trainer.ghn(GraphBatch.from_graphs(graphs))
     losses = []
     for position, (net, params) in enumerate(zip(nets, predicted, strict=True)):
@@ -186,13 +186,13 @@ def test_the_penalty_adds_the_mean_norm_of_predicted_parameters_to_the_loss(arch
     for penalty in (0.0, 0.5):
         track = tiny_track(training={"clip_grad_norm": 1e9, "predicted_norm_penalty": penalty})
         trainer = make_trainer(track, architectures)
-        draws = next(trainer.sampler.from_step(0))
-        losses[penalty], _, _ = trainer._step(0, draws, lr=0.0)
+        sampled = next(trainer.sampler.from_step(0))
+        losses[penalty], _, _ = trainer._step(0, sampled, lr=0.0)
         gradients[penalty] = [
             torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trainer.ghn.parameters()
         ]
     trainer.optimiser.zero_grad()
-    predicted = trainer.ghn(GraphBatch.from_graphs([trainer._build(draw)[0] for draw in draws]))
+    predicted = trainer.ghn(GraphBatch.from_graphs([trainer._build(network)[0] for network in sampled]))
     norms = [p.square().sum().sqrt() for params in predicted for p in params.values()]
     (0.5 * sum(norms) / 2).backward()
     assert losses[0.0] == losses[0.5]  # the curve shows the cross-entropy
@@ -254,7 +254,7 @@ def test_a_network_whose_gradient_is_not_finite_leaves_the_step_to_the_others(
     architectures, monkeypatch, limit
 ):
     trainer = make_trainer(tiny_track(training={"clip_network_grad_norm": limit}), architectures)
-    draws = next(trainer.sampler.from_step(0))
+    sampled = next(trainer.sampler.from_step(0))
     before, n_clips = weights(trainer), 0
     clip = trainer.accumulate._clip
 
@@ -267,8 +267,8 @@ def test_a_network_whose_gradient_is_not_finite_leaves_the_step_to_the_others(
         clip(leaves)
 
     monkeypatch.setattr(trainer.accumulate, "_clip", make_the_first_infinite)
-    _, _, n_ran = trainer._step(0, draws, lr=1e-3)
-    assert n_ran == len(draws) - 1
+    _, _, n_ran = trainer._step(0, sampled, lr=1e-3)
+    assert n_ran == len(sampled) - 1
     assert trainer.state.failures == 1
     assert "gradient" in trainer.state.last_failure
     after = weights(trainer)
