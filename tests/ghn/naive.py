@@ -1,4 +1,4 @@
-"""The oracle of the decoders: parameters predicted one tensor at a time, by the rules of the published code."""
+"""The oracle of the decoders: one tensor at a time, by the rules of the published code."""
 
 from __future__ import annotations
 

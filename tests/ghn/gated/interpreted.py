@@ -15,8 +15,7 @@ from tests.ghn.gated.test_module import batch_of, output_and_gradients
 
 
 def fused(gnn: GatedGNN, x: Tensor, batch: SimpleNamespace) -> Tensor:
-    schedule = gnn._schedule(TritonSchedule, batch, x.dtype, graph=batch.batch)
-    return gnn._compiled(x, schedule)
+    return gnn._compiled(x, TritonSchedule, batch, graph=batch.batch)
 
 
 @pytest.mark.parametrize("virtual_edges", [True, False], ids=["ve", "1hop"])
