@@ -79,7 +79,10 @@ def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
     if metadata.get("format") != FORMAT:
         raise CorruptFile(f"{path} holds no hypernetwork of this version ({FORMAT}).")
     with reading(path, "a hypernetwork's checkpoint"):
-        return GHNConfig.from_dict(json.loads(metadata["config"])), tensors
+        try:
+            return GHNConfig.from_dict(json.loads(metadata["config"])), tensors
+        except BadInput as error:
+            raise CorruptFile(f"{path}: {error}") from error
 
 
 def _read_published(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:

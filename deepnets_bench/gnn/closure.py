@@ -96,12 +96,14 @@ def _absolute(name: str, package: str) -> str:
 def _reached(name: str, path: Path, source: bytes) -> Iterator[str]:
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError) as error:
-        raise BadInput(f"{path} is not Python: {error}.") from error
+    except (SyntaxError, ValueError):  # importing it says so, if it is ever imported
+        return
     yield from imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0])
     if name in sys.modules and not _is_of(name, PACKAGE):
         for value in list(vars(sys.modules[name]).values()):
-            yield home(value) or ""
+            # A package holds its modules once anything in the process has imported them.
+            if not isinstance(value, ModuleType) or not _is_of(value.__name__, name):
+                yield home(value) or ""
 
 
 def home(value: Any) -> str | None:

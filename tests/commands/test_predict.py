@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import deepnets_bench as dnb
 from deepnets_bench.commands.predict import calibration_images
 from deepnets_bench.ghn.model import GHN
+from deepnets_bench.gnn.importing import inherited_path
 from tests.commands.conftest import Run
 from tests.ghn.networks import BARE
 
@@ -161,7 +162,7 @@ def test_file_of_the_user_finds_its_neighbours(run: Run, checkpoint: Path, folde
         "from torch import nn\nfrom neighbour_of_net import CLASSES\nfrom my_models import small\n"
         "def net(inputs=3072):\n    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, CLASSES))\n"
     )
-    path = list(sys.path)
+    path = inherited_path()  # what users' folders come after
     arguments = ("--ghn", checkpoint, "--out", "n.safetensors", "--force")
     for model in ("./nets/net.py:net", folder / "nets" / "net.py:net", "my_models:instance"):
         code, output, errors = run("predict", model, *arguments)

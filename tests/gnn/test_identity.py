@@ -228,6 +228,14 @@ def test_class_paths_are_found_in_the_working_directory(tmp_path):
     assert digest(tmp_path, "package.model:Mine") != printed
 
 
+def test_a_module_counts_not_because_another_gnn_of_its_package_is_loaded(tmp_path):
+    package = write(tmp_path / "package", MODEL.replace("from neighbour", "from .neighbour"))
+    (package / "__init__.py").write_text("")
+    (package / "other.py").write_text("class Other:\n    edges = 'none'\n")
+    before = "from deepnets_bench.gnn import resolve; resolve('package.other:Other')"
+    assert digest(tmp_path, "package.model:Mine", before) == digest(tmp_path, "package.model:Mine")
+
+
 def test_near_names_are_found_whatever_their_case():
     with pytest.raises(UnknownName, match=r"Unknown GNN 'GCN'\. Did you mean 'gcn'\?"):
         identify("GCN")
