@@ -105,6 +105,7 @@ def test_the_closure_of_a_baseline_is_its_layers_and_the_versions_of_libraries()
         "deepnets_bench.baselines",
         "deepnets_bench.baselines.ghn2",
         "deepnets_bench.ghn",
+        "deepnets_bench.ghn.gated",
         "deepnets_bench.ghn.gated.module",
         "deepnets_bench.ghn.gated.numba",
         "deepnets_bench.ghn.gated.levels",
