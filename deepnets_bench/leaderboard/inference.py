@@ -193,9 +193,8 @@ def _no_test(block: Block) -> str:
     if len(block.names) < 2:
         return "No test: fewer than two GNNs have a finished seed in common."
     if len(block.seeds) < anova.MIN_SEEDS:
-        return (
-            f"No test: finished seeds in common are {listed(block.seeds)} only, {anova.MIN_SEEDS} are needed."
-        )
+        common = listed(block.seeds)
+        return f"No test: the GNNs have seed {common} in common, and a test needs {anova.MIN_SEEDS} seeds."
     return ""
 
 

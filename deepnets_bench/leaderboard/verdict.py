@@ -101,7 +101,11 @@ def detectable_notes(analyses: Iterable[Analysis]) -> list[str]:
         for a in analyses
         if a.pairs is not None
     ]
-    notes = [f"{a.endpoint}: {a.reason}" for a in analyses if a.pairs is None]
+    untested: dict[str, list[str]] = {}
+    for a in analyses:
+        if a.pairs is None:
+            untested.setdefault(a.reason, []).append(a.endpoint)
+    notes = [f"{', '.join(endpoints)}: {reason}" for reason, endpoints in untested.items()]
     if tested:
         power = "Detectable difference in pp (power 0.8 in the first step of Holm over all pairs)"
         notes = [LETTERS, f"{power}: {', '.join(tested)}.", *notes]

@@ -86,7 +86,7 @@ def test_show_as_json(results: Path) -> None:
 def test_two_seeds_have_no_test_and_say_so(results: Path) -> None:
     keep(results, {("a", 0), ("a", 1), ("b", 0), ("b", 1)})
     shown = invoke("show", "--track", "mine", "--results", results).output
-    assert "test: No test: finished seeds in common are 0, 1 only, 3 are needed." in shown
+    assert "test: No test: the GNNs have seed 0, 1 in common, and a test needs 3 seeds." in shown
     compared = invoke("compare", "a", "b", "--track", "mine", "--results", results).output
     assert compared.splitlines()[2].split()[-5:] == ["-4.5", "–", "–", "–", "–"]
     assert "no test, the difference alone" in compared
@@ -126,7 +126,7 @@ def test_the_page_without_scores_says_so(results: Path) -> None:
     pytest.importorskip("jinja2", reason="part of the report extra")
     shutil.rmtree(results.parent / "scores")
     assert invoke("html", "--track", "mine", "--results", results).exit_code == 0
-    assert "No scatter plot of a: Cannot read the scores" in (results.parent / "index.html").read_text()
+    assert "No scatter plot of a: Cannot read " in (results.parent / "index.html").read_text()
 
 
 def test_build_refuses_an_unknown_format_before_it_writes(results: Path) -> None:

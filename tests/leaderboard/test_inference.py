@@ -78,7 +78,10 @@ def test_the_largest_complete_table_is_compared() -> None:
 @pytest.mark.parametrize(
     ("runs", "reason"),
     [
-        ({"a": {0: 0.5}, "b": {0: 0.4}}, "No test: finished seeds in common are 0 only, 3 are needed."),
+        (
+            {"a": {0: 0.5}, "b": {0: 0.4}},
+            "No test: the GNNs have seed 0 in common, and a test needs 3 seeds.",
+        ),
         ({"a": {0: 0.5}, "b": {1: 0.4}}, "No test: fewer than two GNNs have a finished seed in common."),
         ({"a": {0: 0.5, 1: 0.5, 2: 0.5}}, "No test: fewer than two GNNs have a finished seed in common."),
         ({}, "No test: fewer than two GNNs have a finished seed in common."),

@@ -99,7 +99,7 @@ def test_one_track_has_nothing_beside_it(two: list[Board]) -> None:
         "digits v1 · early training",
         "digits v1 · what the seeds say",
     ]
-    assert "test: No test: finished seeds in common are 0, 1 only, 3 are needed." in tables[1].notes
+    assert "test: No test: the GNNs have seed 0, 1 in common, and a test needs 3 seeds." in tables[1].notes
 
 
 def test_the_readme_shows_the_committed_results() -> None:
