@@ -23,10 +23,11 @@ _QUANTITIES = (
     ("nodes", "nodes", True),
     ("degree", "average degree", False),
     ("path", "average shortest path", False),
-    ("num_params", "parameters (stored width)", True),
+    ("num_params", "parameters", True),  # at the stored width
 )
 _BINS = 24
 _FEW = 10  # values up to which each is drawn as a line of its own
+_TICKS = 4  # labels below a logarithmic axis, at most
 _ROW_INCHES, _COLUMN_INCHES = 0.85, 1.75
 _REFERENCE = "train"
 _ORDER = ("search", "val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # from top to bottom
@@ -87,7 +88,7 @@ def draw_statistics(splits: Sequence[Distributions]) -> Figure:
                     _histogram(ax, getattr(reference, key), bins, "#c8c8c8", fill=True)
                 _histogram(ax, getattr(split, key), bins, _COLOURS[row % len(_COLOURS)], fill=False)
                 if logarithmic:
-                    ax.set_xscale("log")
+                    _logarithmic(ax, bins)
                 ax.set_yticks([])
                 ax.set_ylim(bottom=0)
                 ax.spines[["left", "right", "top"]].set_visible(False)
@@ -106,6 +107,32 @@ def _bins(values: np.ndarray, logarithmic: bool) -> np.ndarray:
         return np.geomspace(low * 0.98, high * 1.02, _BINS + 1)
     pad = 0.02 * (high - low) or 0.5
     return np.linspace(low - pad, high + pad, _BINS + 1)
+
+
+def _logarithmic(ax: Axes, bins: np.ndarray) -> None:
+    """A logarithmic axis with two to four short labels (200, 5k, 2M), whether it spans decades or a tenth of one."""
+    from matplotlib.ticker import EngFormatter, FixedLocator, NullFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(_round_numbers(bins[0], bins[-1])))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Numbers to label in [low, high]: powers of ten, those with 2 and 5 between them, or equal steps."""
+    from matplotlib.ticker import MaxNLocator
+
+    exponents = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        numbers = (10.0 ** exponents[:, None] * steps).ravel()
+        inside = numbers[(low <= numbers) & (numbers <= high)]
+        if 2 <= len(inside) <= _TICKS:
+            return inside.tolist()
+    if len(inside) > _TICKS:
+        return inside[:: -(-len(inside) // _TICKS)].tolist()
+    equal = MaxNLocator(_TICKS - 1).tick_values(low, high)
+    return equal[(low <= equal) & (equal <= high)].tolist()
 
 
 def _histogram(ax: Axes, values: np.ndarray, bins: np.ndarray, colour: str, fill: bool) -> None:

@@ -125,6 +125,24 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(exit_.value.code or 0)
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(2e6, 4e6), (2.6e6, 2.9e6), (3e4, 2e8), (1e3, 1e12), (40, 700), (5, 5)]
+)
+def test_labels_of_logarithmic_axes_are_few_and_do_not_overlap(low: float, high: float) -> None:
+    values = np.geomspace(low, high, 30)
+    same = {"nodes": values, "degree": values, "path": values, "num_params": values}
+    figure = draw_statistics([Distributions(name, **same) for name in ("val", "test")])
+    figure.canvas.draw()
+    for ax in figure.axes[-4:]:
+        labels = [label for label in ax.get_xticklabels(which="both") if label.get_text()]
+        assert 2 <= len(labels) <= 6, ax.get_xlabel()
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False)), ax.get_xlabel()
+    names = [ax.xaxis.label.get_window_extent() for ax in figure.axes[-4:]]
+    assert all(a.x1 < b.x0 for a, b in zip(names, names[1:], strict=False))
+    matplotlib.pyplot.close(figure)
+
+
 def test_command_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generate(["train", "val"], tmp_path / "data", 12)
     assert command(monkeypatch, "inspect", "train/0", "--draw", tmp_path / "graph.svg") == 0
