@@ -1,0 +1,75 @@
+"""What the tests run instead of a documented command or block, and why; all others run as they are written.
+
+Keys are commands without comment, or the first line of a Python block. Where `instead` is None nothing runs,
+but the command line still reads the command, so that its options exist. An entry that no page holds fails a test.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Adapted(NamedTuple):
+    instead: str | None
+    reason: str
+
+
+def _skip(reason: str) -> Adapted:
+    return Adapted(None, reason)
+
+
+def _small(command: str) -> Adapted:
+    """The same on the track of the tests, which is `digits` with 2 steps and one network a split."""
+    return Adapted(command, "a training of the right length takes minutes, and its results are not shared")
+
+
+_SETUP = _skip("the environment of the tests is installed already")
+_CLUSTER = _skip("needs a Dask cluster; tests/harness and tests/generators have one on this machine")
+_CIFAR = _skip("needs CIFAR-10 and hours on a GPU; tests/harness reads small files in this format")
+_IMAGENET = _skip("needs ImageNet and weeks on a GPU; tests/harness reads small files in this format")
+_TIMED = _skip("measures times, for minutes")
+
+DEMO = "deepnets-bench run --gnn mlp,gat --track tiny.toml --smoke"
+MINE = "deepnets-bench run --gnn ./mine.py:MyGNN --track tiny.toml --smoke"
+
+COMMANDS = {
+    "make demo": Adapted(DEMO, "`make demo` installs first and trains for minutes"),
+    "pip install .": _SETUP,
+    "deepnets-bench run --gnn mlp --smoke": _small("deepnets-bench run --gnn mlp --track tiny.toml --smoke"),
+    "deepnets-bench run --gnn mlp --smoke --resume": _small(f"{DEMO} --resume"),
+    "deepnets-bench run --gnn mlp --seeds 0": _small(DEMO),
+    "deepnets-bench run --gnn mlp,gat --smoke": _small(DEMO),
+    "deepnets-bench run --gnn mlp,gat --seeds all": _small(DEMO),
+    "deepnets-bench run --gnn gat --seeds all --out mine": _small(DEMO),
+    "deepnets-bench leaderboard show": _small("deepnets-bench leaderboard show --smoke"),
+    "deepnets-bench leaderboard compare gat mlp": _small(
+        "deepnets-bench leaderboard compare gat mlp --smoke"
+    ),
+    "deepnets-bench leaderboard build": _small("deepnets-bench leaderboard build --smoke --out board"),
+    "deepnets-bench leaderboard html": _small("deepnets-bench leaderboard html --smoke --out board.html"),
+    'deepnets-bench leaderboard reproduce mine/results.csv --by "Your Name"': _skip(
+        "compares finished rows with rows of all seeds; tests/commands has some"
+    ),
+    "deepnets-bench run --gnn ./mine.py:MyGNN --smoke": _small(MINE),
+    "deepnets-bench run --gnn ./mine.py:MyGNN,mlp --seeds all": _small(MINE),
+    "deepnets-bench run --gnn ./mine.py:MyGNN --seeds all --track digits": _small(MINE),
+    "deepnets-bench run --gnn gat,gin,ghn3 --seeds 0,1,2 --log tensorboard": _small(DEMO),
+    "deepnets-bench run --gnn gat --track imagefolder --images ~/mine --smoke": _skip(
+        "needs images in folders; tests/harness trains on some"
+    ),
+    "deepnets-bench eval CHECKPOINT --split test --noise 0.08": Adapted(
+        "deepnets-bench eval CHECKPOINT --split predefined --noise 0.08 --track tiny.toml",
+        "100 networks take a minute; `tiny.toml` has one",
+    ),
+    "deepnets-bench run --gnn ghn2 --track cifar10 --images ~/images --download": _CIFAR,
+    "deepnets-bench run --gnn ghn2 --track cifar10 --images ~/images --devices 4 --precision bf16": _CIFAR,
+    "torchrun --nproc-per-node 4 -m deepnets_bench run --gnn ghn2 --track cifar10 --images ~/images": _CIFAR,
+    "deepnets-bench run --gnn ghn2 --track imagenet --images ~/imagenet": _IMAGENET,
+    "deepnets-bench generate --split train --out /shared/data --scheduler tcp://HOST:PORT": _CLUSTER,
+    "deepnets-bench run --gnn gat,gin,gcn --seeds all --out /shared/results --data /shared/data "
+    "--scheduler tcp://HOST:PORT": _CLUSTER,
+    "python tests/benchmarks/scaling.py 1000 10000 100000 1000000 --workers 2": _TIMED,
+}
+BLOCKS = {
+    "from dask_jobqueue import SLURMCluster": _skip("needs a Slurm cluster"),
+}
