@@ -8,7 +8,7 @@ CONSTRAINTS := constraints.txt
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup constraints demo test lint bench stress wheel clean FORCE
+.PHONY: setup constraints demo test lint docs bench stress wheel clean FORCE
 
 setup: .venv/.done
 
@@ -35,6 +35,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/imports.py
+
+docs: setup
+	$(BIN)/python -W ignore docs/build.py
+	$(BIN)/python -m zensical build --strict --config-file mkdocs.yml
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --override-ini addopts=-q

@@ -49,10 +49,11 @@ pd.DataFrame({"name": graph.param_name, "shape": graph.param_shape}).dropna().he
 # %% [markdown]
 # ## Splits
 #
-# Two hundred graphs of each distribution, generated here, as one table.
+# A hundred graphs of each distribution, generated here, as one table.
 
 # %%
 names = ["test", "deep", "dense", "bnfree"]
+norms = [dnb.PRIMITIVES.index(name) for name in ("bn", "ln")]
 rows = []
 for name in names:
     for index in range(100):
@@ -63,7 +64,7 @@ for name in names:
                 "nodes": graph.num_nodes,
                 "edges": graph.num_edges,
                 "depth": graph.level.max(),
-                "norms": np.isin(graph.op, [dnb.PRIMITIVES.index("bn"), dnb.PRIMITIVES.index("ln")]).mean(),
+                "norms": np.isin(graph.op, norms).mean(),
             }
         )
 table = pd.DataFrame(rows)
@@ -73,7 +74,8 @@ table.groupby("split")[["nodes", "edges", "depth", "norms"]].mean().round(2)
 fig, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
 for name in names:
     part = table[table.split == name]
-    axes[0].hist(part.nodes, bins=np.geomspace(30, 1300, 20), histtype="step", label=name)
+    bins = np.geomspace(30, 1300, 20)
+    axes[0].hist(part.nodes, bins=bins, histtype="step", label=name)
     axes[1].hist(part.depth, bins=20, histtype="step")
 axes[0].set(xscale="log", xlabel="nodes")
 axes[1].set(xlabel="longest path")

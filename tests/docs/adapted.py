@@ -1,7 +1,7 @@
 """What the tests run instead of a documented command or block, and why; all others run as they are written.
 
 Keys are commands without comment, or the first line of a Python block. Where `instead` is None nothing runs,
-but the command line still reads the command, so that its options exist. An entry that no page holds fails a test.
+but the command line still reads the command, so that its options exist. An entry of no page fails a test.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _skip(reason: str) -> Adapted:
 
 
 def _small(command: str) -> Adapted:
-    """The same on the track of the tests, which is `digits` with 2 steps and one network a split."""
+    """The same on the track of the tests, which is `digits` with 2 steps and a network a split."""
     return Adapted(command, "a training of the right length takes minutes, and its results are not shared")
 
 
@@ -58,8 +58,8 @@ COMMANDS = {
         "needs images in folders; tests/harness trains on some"
     ),
     "deepnets-bench eval CHECKPOINT --split test --noise 0.08": Adapted(
-        "deepnets-bench eval CHECKPOINT --split predefined --noise 0.08 --track tiny.toml",
-        "100 networks take a minute; `tiny.toml` has one",
+        "deepnets-bench eval CHECKPOINT --split test --noise 0.08 --track tiny.toml",
+        "50 networks take half a minute; `tiny.toml` has one",
     ),
     "deepnets-bench run --gnn ghn2 --track cifar10 --images ~/images --download": _CIFAR,
     "deepnets-bench run --gnn ghn2 --track cifar10 --images ~/images --devices 4 --precision bf16": _CIFAR,

@@ -37,15 +37,3 @@ def blocks(path: Path) -> list[Block]:
         Block(found["language"], textwrap.dedent(found["code"]), text.count("\n", 0, found.start("code")) + 1)
         for found in _BLOCK.finditer(text)
     ]
-
-
-def cells(path: Path) -> list[Block]:
-    """The cells of a notebook in jupytext's percent format; `language` is python or markdown."""
-    found: list[Block] = []
-    text = path.read_text(encoding="utf-8")
-    for part in re.finditer(r"^# %%(?P<kind>[^\n]*)\n(?P<code>.*?)(?=^# %%|\Z)", text, re.M | re.S):
-        markdown = "[markdown]" in part["kind"]
-        code = re.sub(r"^# ?", "", part["code"], flags=re.M) if markdown else part["code"]
-        line = text.count("\n", 0, part.start("code")) + 1
-        found.append(Block("markdown" if markdown else "python", code.strip("\n"), line))
-    return found
