@@ -156,6 +156,7 @@ def split_page(name: str, data: Path) -> str:
     for one in {name, "train"}:
         shutil.copytree(data / one, folder / one)
     command("inspect", str(folder), "--stats", str(SOURCE / "splits" / f"{name}.svg"))
+    graphs = "\n\n".join(pictures)
     return f"""# {name}
 
 {ABOUT[name]}
@@ -169,7 +170,7 @@ deepnets-bench generate --split {name}
 
 ## Two of its graphs
 
-{chr(10).join(pictures)}
+{graphs}
 
 ??? note "The first in words"
 

@@ -110,7 +110,7 @@ def _bins(values: np.ndarray, logarithmic: bool) -> np.ndarray:
 
 
 def _logarithmic(ax: Axes, bins: np.ndarray) -> None:
-    """A logarithmic axis with two to four short labels (200, 5k, 2M), whether it spans decades or a tenth of one."""
+    """A logarithmic axis with a few short labels (200, 5k, 2M), over decades or a tenth of one."""
     from matplotlib.ticker import EngFormatter, FixedLocator, NullFormatter
 
     ax.set_xscale("log")

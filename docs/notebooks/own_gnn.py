@@ -23,7 +23,7 @@ TRACK = "digits"
 # %%
 from pathlib import Path
 
-Path("near.py").write_text('''
+_ = Path("near.py").write_text('''
 """Mean of all nodes on a directed path, near ones more."""
 
 import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +138,9 @@ def test_labels_of_logarithmic_axes_are_few_and_do_not_overlap(low: float, high:
         labels = [label for label in ax.get_xticklabels(which="both") if label.get_text()]
         assert 2 <= len(labels) <= 6, ax.get_xlabel()
         boxes = [label.get_window_extent() for label in labels]
-        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False)), ax.get_xlabel()
+        assert all(a.x1 < b.x0 for a, b in pairwise(boxes)), ax.get_xlabel()
     names = [ax.xaxis.label.get_window_extent() for ax in figure.axes[-4:]]
-    assert all(a.x1 < b.x0 for a, b in zip(names, names[1:], strict=False))
+    assert all(a.x1 < b.x0 for a, b in pairwise(names))
     matplotlib.pyplot.close(figure)
 
 
