@@ -131,7 +131,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
             return inside.tolist()
     if len(inside) > _TICKS:
         return inside[:: -(-len(inside) // _TICKS)].tolist()
-    equal = MaxNLocator(_TICKS - 1).tick_values(low, high)
+    equal = np.asarray(MaxNLocator(_TICKS - 1).tick_values(low, high))
     return equal[(low <= equal) & (equal <= high)].tolist()
 
 
