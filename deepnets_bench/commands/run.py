@@ -102,6 +102,7 @@ def run(
     from deepnets_bench.harness.runs.ddp import under_torchrun
     from deepnets_bench.harness.runs.display import view
     from deepnets_bench.harness.runs.job import RESULTS, Job, build_ghn, make_folder
+    from deepnets_bench.harness.runs.options import RunOptions
     from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
     from deepnets_bench.harness.runs.tensorboard import require_tensorboard
     from deepnets_bench.harness.training.scoring import pick_device
@@ -144,10 +145,9 @@ def run(
 
         fetch(protocol.images, images)
     dataset = _dataset(protocol, data, images, console)
-    everything = [
-        Job(protocol, each, seed, images, devices, tuning_trials) for each in gnns for seed in chosen
-    ]
+    everything = [Job(protocol, each, seed, tuning_trials) for each in gnns for seed in chosen]
     todo = unfinished(everything, dataset, folder)
+    workers = 1 if scheduler else jobs or _default_workers(device, protocol, devices)
     _announce_gnns(console, gnns)
     _announce(console, everything, todo, folder)
     try:
@@ -156,12 +156,9 @@ def run(
                 todo,
                 dataset,
                 folder,
-                device=device,
-                resume=resume,
-                workers=1 if scheduler else jobs or _default_workers(device, protocol, devices),
-                view=shown,
-                cluster=cluster,
-                tensorboard=log == "tensorboard",
+                RunOptions(device, devices, resume, workers, tensorboard=log == "tensorboard"),
+                shown,
+                cluster,
             )
     except KeyboardInterrupt:
         console.print("Interrupted; the same command with --resume goes on from here.", highlight=False)

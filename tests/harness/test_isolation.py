@@ -11,8 +11,10 @@ import pytest
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.runs import worker
 from deepnets_bench.harness.runs.job import Job
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.runs.worker import Task, run_isolated
 from deepnets_bench.harness.training.progress import JobProgress
+from deepnets_bench.harness.training.splits import Dataset
 from deepnets_bench.system.processes import start
 from tests.harness.conftest import tiny_track
 
@@ -30,5 +32,6 @@ def eight_seconds(phase: str, sender: Connection) -> None:
 def test_waiting_for_another_start_of_the_job_is_not_its_time(phase, status, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "_start", lambda task: start(eight_seconds, phase))
     track = tiny_track().model_copy(update={"timeout_minutes": LIMIT / 60})
-    task = Task(Job(track, identify("mlp"), 0), "c0", tmp_path, tmp_path, tmp_path, Path.cwd())
+    job, dataset = Job(track, identify("mlp"), 0), Dataset(tmp_path, None, "d0")
+    task = Task(job, dataset, tmp_path, tmp_path, Path.cwd(), RunOptions())
     assert run_isolated(task, lambda progress: None, lambda: False).status == status

@@ -19,6 +19,7 @@ from typing import Any
 from deepnets_bench.errors import BadInput, DeepNetsError, RunFailed, reason_of
 from deepnets_bench.gnn.importing import inherited_path
 from deepnets_bench.harness.runs.job import Job, carry_out
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.training.progress import JobProgress, Report
 from deepnets_bench.harness.training.splits import Dataset
 from deepnets_bench.leaderboard.results import ResultRow
@@ -39,22 +40,23 @@ class _Failure:
 
 
 def run_ranks(
-    job: Job, dataset: Dataset, out: Path, *, device: str, devices: int, resume: bool, report: Report | None
+    job: Job, dataset: Dataset, out: Path, options: RunOptions, report: Report | None = None
 ) -> list[ResultRow]:
-    """Carry out a job with `devices` processes, one a GPU or, on the CPU, all on its cores.
+    """Carry out a job with `options.devices` processes, one a GPU or, on the CPU, all on its cores.
 
     Ends when the first process, which evaluates alone, does, and sooner when any of them fails: then the
     others are ended, and the error is that of the first to fail. Ctrl-C and SIGTERM stop all of them after
     their current step, one checkpoint saved, and are raised as `KeyboardInterrupt`.
     """
+    device, size = options.device, options.devices
     if device.startswith("cuda:"):
-        raise BadInput(f"{devices} devices are the GPUs from cuda:0 on: give --device cuda, not {device}.")
+        raise BadInput(f"{size} devices are the GPUs from cuda:0 on: give --device cuda, not {device}.")
     ranks: dict[Connection, subprocess.Popen[bytes]] = {}
     with termination_as_interrupt():
         try:
             port = _free_port()
-            for rank in range(devices):
-                request = (job, dataset, out, device, resume, (rank, devices, port))
+            for rank in range(size):
+                request = (job, dataset, out, options), (rank, size, port)
                 connection, process = start(_work, request, inherited_path())
                 ranks[connection] = process
             return _follow(ranks, report)
@@ -111,13 +113,10 @@ def _work(request: tuple[Any, ...], sender: Connection) -> None:
     """What a rank does: its share of the training, and for the first one the evaluation."""
     from deepnets_bench.harness.training.distributed import LostProcess, Rank
 
-    job, dataset, out, device, resume, process = request
+    (job, dataset, out, options), process = request
     code = 0
     try:
-        rows = carry_out(
-            job, dataset, out, device=device, resume=resume, report=sender.send, process=Rank(*process)
-        )
-        sender.send(rows)
+        sender.send(carry_out(job, dataset, out, options, sender.send, Rank(*process)))
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except BaseException as error:

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from deepnets_bench.harness.runs.job import Job
 from deepnets_bench.harness.runs.scheduler import View
 from deepnets_bench.harness.runs.worker import Outcome
 from deepnets_bench.harness.training.progress import JobProgress
@@ -51,17 +50,17 @@ class Bars:
         self._progress = progress
         self._tasks: dict[str, tuple[TaskID, str]] = {}
 
-    def update(self, job: Job, progress: JobProgress) -> None:
+    def update(self, name: str, progress: JobProgress) -> None:
         """Move the bar of a job."""
-        task, phase = self._tasks.get(job.name, (None, ""))
+        task, phase = self._tasks.get(name, (None, ""))
         if task is None or phase != progress.phase:
             if task is not None:
                 self._progress.remove_task(task)
             # What a resumed training had done before says nothing of the time that is left.
             done, total = progress.done, progress.total
-            name = escape(f"{job.name} · {progress.phase}")
-            task = self._progress.add_task(name, completed=done, total=total, text="")
-            self._tasks[job.name] = task, progress.phase
+            label = escape(f"{name} · {progress.phase}")
+            task = self._progress.add_task(label, completed=done, total=total, text="")
+            self._tasks[name] = task, progress.phase
         text = escape(progress.text)
         self._progress.update(task, completed=progress.done, total=progress.total, text=text)
 
@@ -81,22 +80,22 @@ class Lines:
         self._phases: dict[str, tuple[str, float, int]] = {}  # phase, its start, what was done at the start
         self._printed: dict[str, float] = {}
 
-    def update(self, job: Job, progress: JobProgress) -> None:
+    def update(self, name: str, progress: JobProgress) -> None:
         """Print a line if it is time to."""
         now = time.monotonic()
-        phase, started, first = self._phases.get(job.name, ("", now, 0))
+        phase, started, first = self._phases.get(name, ("", now, 0))
         if phase != progress.phase:
             started, first = now, progress.done
-            self._phases[job.name] = progress.phase, started, first
+            self._phases[name] = progress.phase, started, first
         ended = progress.done == progress.total
-        if not ended and now - self._printed.get(job.name, 0.0) < _LINE_SECONDS:
+        if not ended and now - self._printed.get(name, 0.0) < _LINE_SECONDS:
             return
-        self._printed[job.name] = now
+        self._printed[name] = now
         left = ""
         if not ended and progress.done > first:
             seconds = (now - started) / (progress.done - first) * (progress.total - progress.done)
             left = f", {seconds:.0f} s left"
-        self._line(f"{job.name}: {progress.phase} {progress.done}/{progress.total} {progress.text}{left}")
+        self._line(f"{name}: {progress.phase} {progress.done}/{progress.total} {progress.text}{left}")
 
     def finish(self, outcome: Outcome) -> None:
         """Print how a job ended."""

@@ -78,7 +78,8 @@ def _on_worker(task: Task, run: str) -> Outcome:
     if is_finished(task.job, done):  # the worker died when all was written
         return Outcome(task.job, "ok", "", 0.0, task.log)
     started = task.folder / f".{run}"
-    task = replace(task, resume=task.resume or started.exists())
+    if started.exists():
+        task = replace(task, options=replace(task.options, resume=True))
     started.touch()
     worker, event = get_worker(), Event(run)
     last_sent = last_looked = 0.0

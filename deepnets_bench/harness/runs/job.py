@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import GNNIdentity
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.runs import provenance
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.training.progress import JobProgress, Report
 from deepnets_bench.harness.training.splits import Dataset, StoredArchitectures, load_networks
 from deepnets_bench.leaderboard.admission import group_by, stack_of
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     import torch
 
     from deepnets_bench.ghn.model import GHN
-    from deepnets_bench.harness.training.distributed import Rank
+    from deepnets_bench.harness.images.sets import ImageSet
+    from deepnets_bench.harness.training.distributed import Compute, Rank
+    from deepnets_bench.harness.training.evaluation import Evaluation
+    from deepnets_bench.harness.training.trainer import Progress, Trainer, TrainingState
 
 RESULTS = "results.csv"
 FRAME_DIGEST = ""  # no track has a file with the weights of the frame
@@ -40,16 +44,13 @@ class Job:
     """One training with all its evaluations; `config_hash` names it.
 
     `gnn` is what `deepnets_bench.gnn.identify` returns; it is resolved once in each process of the job.
-    `images` is the folder of the track's images, where they are files; `devices` the number of processes
-    that train together, which changes no result beyond rounding and is no part of the name. Nor is
-    `tuning_trials`, the number of settings of the GNN that were tried on the track to find this one.
+    `tuning_trials`, the number of settings of the GNN that were tried on the track to find this one, is a
+    declaration and no part of the name.
     """
 
     track: Track
     gnn: GNNIdentity
     seed: int
-    images: Path | None = None
-    devices: int = field(default=1, compare=False)
     tuning_trials: int = field(default=0, compare=False)
 
     @property
@@ -84,7 +85,12 @@ def finished_jobs(out: Path) -> dict[str, list[ResultRow]]:
 
 
 def is_finished(job: Job, rows: Iterable[ResultRow]) -> bool:
-    """Has a job, whose finished rows are given, one of each split?
+    """Has a job, whose finished rows are given, one of each split?"""
+    return len(finished_rows(job, rows)) == len(job.track.evaluation.splits)
+
+
+def finished_rows(job: Job, rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Of the finished rows of a job the newest one of each split, splits in the order of the track.
 
     The track's calibration job runs once with each stack, so only rows of the one in use count.
     """
@@ -94,17 +100,16 @@ def is_finished(job: Job, rows: Iterable[ResultRow]) -> bool:
         versions = provenance.versions()
         stack = versions["torch_version"], versions["package_version"]
         rows = [row for row in rows if stack_of(row) == stack]
-    return {row.split for row in rows}.issuperset(job.track.evaluation.splits)
+    newest = {row.split: row for row in sorted(rows, key=lambda row: row.utc_time)}
+    return [newest[split] for split in job.track.evaluation.splits if split in newest]
 
 
 def carry_out(
     job: Job,
     dataset: Dataset,
     out: Path,
-    *,
-    device: str,
-    resume: bool,
-    report: Report | None,
+    options: RunOptions,
+    report: Report | None = None,
     process: Rank | None = None,
 ) -> list[ResultRow]:
     """Train and evaluate as `launch.run_job` says, in this process.
@@ -114,80 +119,112 @@ def carry_out(
     import torch
 
     from deepnets_bench.harness.images.loading import load_images
-    from deepnets_bench.harness.training.checkpoint import remove_checkpoints
-    from deepnets_bench.harness.training.distributed import Compute
+    from deepnets_bench.harness.training.distributed import Compute, Rank
     from deepnets_bench.harness.training.scoring import pick_device, score_splits
-    from deepnets_bench.harness.training.trainer import Progress, Trainer
 
-    track, seed, root = job.track, job.seed, dataset.root
-    config_hash = job.config_hash(dataset.fingerprint)
-    folder = job.folder(out, config_hash)
+    track, rank = job.track, (process or Rank()).rank
+    folder = job.folder(out, job.config_hash(dataset.fingerprint))
     make_folder(folder)
     torch.set_num_threads(track.training.threads)
-    rank = process.rank if process else 0
-    target = pick_device(device, rank)
-    image_set = load_images(track.images, job.images)
-    ghn = build_ghn(track, job.gnn, image_set.num_classes, seed)
-    compute = Compute(target, track.training.precision, process)
-
-    def report_training(progress: Progress) -> None:
-        if report:
-            val = "" if progress.val_accuracy is None else f" val {progress.val_accuracy:.1%}"
-            text = (
-                f"loss {progress.loss:.3f} acc {progress.accuracy:.1%}{val} "
-                f"{progress.networks_per_second:.1f} networks/s"
-            )
-            report(JobProgress("train", progress.step, progress.steps, text))
-
-    trainer = Trainer(
-        track,
-        ghn,
-        StoredArchitectures(root, "train", track.networks.count),
-        image_set,
-        seed=seed,
-        compute=compute,
-        validation=load_networks(root, "val", track.selection.count),
-        folder=folder,
-        report=report_training,
-    )
-    if resume:
-        trainer.resume()
-    elif rank == 0:
-        remove_checkpoints(folder)
-    state = trainer.run()
-    compute.leave()
+    device = pick_device(options.device, rank)
+    images = load_images(track.images, dataset.images)
+    ghn = build_ghn(track, job.gnn, images.num_classes, job.seed)
+    compute = Compute(device, track.training.precision, process)
+    trainer = _trainer(job, dataset, ghn, images, compute, folder, report)
+    state = _train(trainer, options.resume)
     if rank:
         return []
     ghn.save(folder / "ghn.safetensors")
+    splits = list(track.evaluation.splits)
+    results = dict(score_splits(ghn, track, dataset.root, images.to(device), splits, report))
+    measured = _training_columns(ghn, state) | {
+        "scores_file": _write_scores(out, folder.name, results),
+        "peak_memory_mb": _peak_memory_mb(device),
+        "device": _device_name(device, compute.size),
+    }
+    remark = failed_networks(state.failures, state.last_failure)
+    outcomes = {split: measured | _evaluation_columns(result, remark) for split, result in results.items()}
+    rows = result_rows(job, dataset, outcomes)
+    append_rows(out / RESULTS, rows)
+    return rows
 
-    common: dict[str, Any] = {
+
+def _trainer(
+    job: Job,
+    dataset: Dataset,
+    ghn: GHN,
+    images: ImageSet,
+    compute: Compute,
+    folder: Path,
+    report: Report | None,
+) -> Trainer:
+    from deepnets_bench.harness.training.trainer import Trainer
+
+    track = job.track
+    return Trainer(
+        track,
+        ghn,
+        StoredArchitectures(dataset.root, "train", track.networks.count),
+        images,
+        seed=job.seed,
+        compute=compute,
+        validation=load_networks(dataset.root, "val", track.selection.count),
+        folder=folder,
+        report=_training_report(report) if report else None,
+    )
+
+
+def _train(trainer: Trainer, resume: bool) -> TrainingState:
+    """Train to the end, from the newest checkpoint with `resume`; then this process is on its own."""
+    from deepnets_bench.harness.training.checkpoint import remove_checkpoints
+
+    if resume:
+        trainer.resume()
+    elif trainer.compute.rank == 0 and trainer.folder:
+        remove_checkpoints(trainer.folder)
+    state = trainer.run()
+    trainer.compute.leave()
+    return state
+
+
+def _training_report(report: Report) -> Callable[[Progress], None]:
+    """What a training reports, in words."""
+
+    def report_training(progress: Progress) -> None:
+        val = "" if progress.val_accuracy is None else f" val {progress.val_accuracy:.1%}"
+        text = (
+            f"loss {progress.loss:.3f} acc {progress.accuracy:.1%}{val} "
+            f"{progress.networks_per_second:.1f} networks/s"
+        )
+        report(JobProgress("train", progress.step, progress.steps, text))
+
+    return report_training
+
+
+def _training_columns(ghn: GHN, state: TrainingState) -> dict[str, Any]:
+    return {
         "ghn_params": sum(weight.numel() for weight in ghn.parameters()),
         "gnn_params": sum(weight.numel() for weight in ghn.gnn.parameters()),
         "steps": state.step,
         "train_seconds": round(state.seconds, 2),
         "train_cpu_seconds": round(state.cpu_seconds, 2),
     }
-    scores: dict[str, dict[int, float]] = {}
-    outcomes: dict[str, dict[str, Any]] = {}
-    splits = list(track.evaluation.splits)
-    for split, result in score_splits(ghn, track, root, image_set.to(target), splits, report):
-        scores[split] = result.accuracies
-        status = "ok" if not result.failures else "partial" if result.accuracies else "failed"
-        remarks = [failed_networks(state.failures, state.last_failure), result.reason]
-        outcomes[split] = {
-            "status": status,
-            "reason": "; ".join(filter(None, remarks)),
-            "eval_seconds": round(result.seconds, 2),
-            "eval_cpu_seconds": round(result.cpu_seconds, 2),
-            **accuracy_summary(result.accuracies),
-        }
-    stem = f"{folder.name}-{provenance.utc_now().replace(':', '')}"
-    common["scores_file"] = write_scores(out / "scores", stem, scores)
-    common["peak_memory_mb"] = _peak_memory_mb(target)
-    common["device"] = _device_name(target, compute.size)
-    rows = result_rows(job, dataset, {split: common | outcome for split, outcome in outcomes.items()})
-    append_rows(out / RESULTS, rows)
-    return rows
+
+
+def _evaluation_columns(result: Evaluation, remark: str) -> dict[str, Any]:
+    """The columns of one split; `remark` is what a reader must know of the training."""
+    return {
+        "status": "ok" if not result.failures else "partial" if result.accuracies else "failed",
+        "reason": "; ".join(filter(None, [remark, result.reason])),
+        "eval_seconds": round(result.seconds, 2),
+        "eval_cpu_seconds": round(result.cpu_seconds, 2),
+        **accuracy_summary(result.accuracies),
+    }
+
+
+def _write_scores(out: Path, stem: str, results: Mapping[str, Evaluation]) -> str:
+    stem = f"{stem}-{provenance.utc_now().replace(':', '')}"
+    return write_scores(out / "scores", stem, {split: result.accuracies for split, result in results.items()})
 
 
 def failed_rows(job: Job, dataset: Dataset, status: str, reason: str, seconds: float) -> list[ResultRow]:

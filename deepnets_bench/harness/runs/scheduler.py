@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from deepnets_bench.errors import reason_of
 from deepnets_bench.harness.runs.executors import dask_executor, local_executor
 from deepnets_bench.harness.runs.job import RESULTS, Job, failed_rows, finished_jobs, is_finished, make_folder
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.runs.worker import Outcome, Task
 from deepnets_bench.harness.training.progress import JobProgress
 from deepnets_bench.harness.training.splits import Dataset
@@ -28,8 +29,8 @@ _STOP_SECONDS = 60.0  # for jobs that were asked to stop
 class View(Protocol):
     """Where the progress of running jobs is shown."""
 
-    def update(self, job: Job, progress: JobProgress) -> None:
-        """A job has got on."""
+    def update(self, name: str, progress: JobProgress) -> None:
+        """The job of a name has got on."""
 
     def finish(self, outcome: Outcome) -> None:
         """A job has ended."""
@@ -45,19 +46,15 @@ def run_jobs(
     jobs: Sequence[Job],
     dataset: Dataset,
     out: Path,
-    *,
-    device: str,
-    resume: bool,
+    options: RunOptions,
     view: View,
-    workers: int = 1,
     cluster: Client | None = None,
-    tensorboard: bool = False,
 ) -> list[Outcome]:
-    """Run jobs, each in a process of its own: `workers` at a time here, or on a Dask cluster.
+    """Run jobs, each in a process of its own: `options.workers` at a time here, or on a Dask cluster.
 
-    Failed and timed-out ones leave rows with the reason, and a log. `tensorboard` writes event files beside
-    each learning curve. On a cluster, `dataset.root` and `out` must be on a file system that all machines
-    share; the rows of finished jobs are appended there by the workers, under the lock that all writers take.
+    Failed and timed-out ones leave rows with the reason, and a log. On a cluster, the data and `out` must be
+    on a file system that all machines share; the rows of finished jobs are appended there by the workers,
+    under the lock that all writers take.
 
     Ctrl-C (or SIGTERM) stops the running jobs, whose checkpoints are kept, and is raised again. Raises
     `RunFailed` on systems other than POSIX ones.
@@ -72,16 +69,16 @@ def run_jobs(
 
     running: dict[Future[Outcome], Task] = {}
     executor_context = (
-        local_executor(workers, on_progress) if cluster is None else dask_executor(cluster, on_progress)
+        dask_executor(cluster, on_progress) if cluster else local_executor(options.workers, on_progress)
     )
     with termination_as_interrupt(), executor_context as executor:
         try:
             for job in jobs:
-                task = _task(job, dataset, out, device, resume, tensorboard)
+                task = _task(job, dataset, out, options)
                 running[executor.submit(task)] = task
             while running:
                 done, _ = wait(running, timeout=_SHOW_SECONDS, return_when=FIRST_COMPLETED)
-                known = {task.config_hash: task.job for task in running.values()}
+                known = {task.config_hash: task.job.name for task in running.values()}
                 while not messages.empty():
                     config_hash, progress = messages.get()
                     if config_hash in known:  # not a latecomer of a job that has ended
@@ -104,21 +101,10 @@ def run_jobs(
     return outcomes
 
 
-def _task(job: Job, dataset: Dataset, out: Path, device: str, resume: bool, tensorboard: bool) -> Task:
-    config_hash = job.config_hash(dataset.fingerprint)
-    folder = job.folder(out, config_hash).absolute()
+def _task(job: Job, dataset: Dataset, out: Path, options: RunOptions) -> Task:
+    folder = job.folder(out.absolute(), job.config_hash(dataset.fingerprint))
     make_folder(folder)
-    return Task(
-        job=job,
-        config_hash=config_hash,
-        data=dataset.root.absolute(),
-        out=out.absolute(),
-        folder=folder,
-        directory=Path.cwd(),
-        device=device,
-        resume=resume,
-        tensorboard=tensorboard,
-    )
+    return Task(job, dataset.absolute(), out.absolute(), folder, Path.cwd(), options)
 
 
 def _outcome(future: Future[Outcome], task: Task) -> Outcome:

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from deepnets_bench.errors import RunFailed, reason_of
 from deepnets_bench.gnn.importing import inherited_path
 from deepnets_bench.harness.runs.job import Job
 from deepnets_bench.harness.runs.launch import run_job
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.training.progress import JobProgress, Report
+from deepnets_bench.harness.training.splits import Dataset, require_unchanged
 from deepnets_bench.system.processes import GRACE_SECONDS, ending, start
 
 LOG = "log.txt"
@@ -29,19 +32,21 @@ _POLL_SECONDS = 0.5
 class Task:
     """A job with what a process on any machine that sees the same files needs to run it.
 
-    `data`, `out` and `folder` (the job's own) are absolute; `directory` is where relative paths of GNN files
-    start. `device`, `resume` and `tensorboard` are those of `run_jobs`.
+    The paths of `dataset`, `out` and `folder` (the job's own) are absolute; `directory` is where relative
+    paths of GNN files start.
     """
 
     job: Job
-    config_hash: str
-    data: Path
+    dataset: Dataset
     out: Path
     folder: Path
     directory: Path
-    device: str = "auto"
-    resume: bool = False
-    tensorboard: bool = False
+    options: RunOptions
+
+    @cached_property
+    def config_hash(self) -> str:
+        """The name of the job."""
+        return self.job.config_hash(self.dataset.fingerprint)
 
     @property
     def log(self) -> Path:
@@ -127,19 +132,8 @@ def _start(task: Task) -> tuple[Connection, subprocess.Popen[bytes]]:
 def _work(task: Task, sender: Connection) -> None:
     """What the process of a job does: run it, and send how it ended."""
     try:
-        run_job(
-            task.job.track,
-            task.job.gnn,
-            task.job.seed,
-            data=task.data,
-            out=task.out,
-            images=task.job.images,
-            device=task.device,
-            devices=task.job.devices,
-            resume=task.resume,
-            tuning_trials=task.job.tuning_trials,
-            report=_reports(task, sender),
-        )
+        require_unchanged(task.job.track, task.dataset)
+        run_job(task.job, task.dataset, task.out, task.options, _reports(task, sender))
         sender.send(("ok", ""))
     except KeyboardInterrupt:
         traceback.print_exc()
@@ -154,7 +148,7 @@ def _reports(task: Task, sender: Connection) -> Report:
     """Send a message now and then, and the last one of each phase; keep the event files up to date."""
     last = 0.0
     events = None
-    if task.tensorboard:
+    if task.options.tensorboard:
         from deepnets_bench.harness.runs.tensorboard import CurveEvents
 
         events = CurveEvents(task.folder)

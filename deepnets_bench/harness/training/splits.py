@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from deepnets_bench.errors import BadInput
+from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.harness.protocol.tracks import Track
 
 if TYPE_CHECKING:
@@ -24,13 +24,20 @@ _LOCK_SECONDS = 600.0  # for another process that is generating into the same fo
 
 @dataclass(frozen=True)
 class Dataset:
-    """The generated splits a track needs, under `root`, and the fingerprint of all data it uses.
+    """The generated splits a track needs, under `root`, its folder of images, and a fingerprint of both.
 
-    That is the graphs and, where they are files that no checksum verifies, the images.
+    Images count where they are files that no checksum verifies; `images` is None where they are embedded.
     """
 
     root: Path
+    images: Path | None
     fingerprint: str
+
+    def absolute(self) -> Dataset:
+        """The same, for processes in other folders."""
+        return replace(
+            self, root=self.root.absolute(), images=self.images.absolute() if self.images else None
+        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,15 @@ def prepare_dataset(
         digest.update(f"{split} {count}\n".encode() + keys[:count].tobytes())
     if used_images:
         digest.update(f"images {used_images}\n".encode())
-    return Dataset(root, digest.hexdigest()[:16])
+    return Dataset(root, images, digest.hexdigest()[:16])
+
+
+def require_unchanged(track: Track, dataset: Dataset) -> None:
+    """Raise `RunFailed` where the files are no longer those of `dataset`; they are hashed once a process."""
+    if prepare_dataset(track, dataset.root, images=dataset.images).fingerprint != dataset.fingerprint:
+        raise RunFailed(
+            f"The data of track '{track.name}' have changed since this run began; start the run again."
+        )
 
 
 def split_counts(track: Track) -> dict[str, int]:

@@ -4,19 +4,24 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from deepnets_bench.errors import BadInput, RunFailed
+from deepnets_bench.gnn import identify
 from deepnets_bench.harness.runs.ddp import under_torchrun
-from deepnets_bench.harness.runs.job import RESULTS
+from deepnets_bench.harness.runs.job import RESULTS, Job
 from deepnets_bench.harness.runs.launch import run_job
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.training.checkpoint import checkpoints
+from deepnets_bench.harness.training.splits import prepare_dataset
 from deepnets_bench.leaderboard.results import read_rows
 from tests.harness.conftest import tiny_track
 from tests.harness.test_commands import TRACK
 from tests.harness.training.test_trainer import curve
 
+TWO = RunOptions("cpu", devices=2)
 GNN = """
 import os, signal
 import torch
@@ -58,9 +63,9 @@ def test_two_processes_leave_the_rows_of_one_job_and_go_on_where_they_were_stopp
             assert len(ranks()) == 2
             signal.raise_signal(signal.SIGTERM)
 
-    arguments = {"data": data, "out": tmp_path, "device": "cpu", "devices": 2}
+    job, dataset = Job(track, identify("mlp"), 0), prepare_dataset(track, data)
     with pytest.raises(KeyboardInterrupt):
-        run_job(track, "mlp", 0, **arguments, report=stop)
+        run_job(job, dataset, tmp_path, TWO, stop)
     assert seen == [("train", 1), ("train", 2), ("train", 3)]
     (folder,) = (tmp_path / "runs").iterdir()
     (saved,) = checkpoints(folder)
@@ -69,7 +74,8 @@ def test_two_processes_leave_the_rows_of_one_job_and_go_on_where_they_were_stopp
     assert ranks() == []
 
     seen.clear()
-    rows = run_job(track, "mlp", 0, **arguments, resume=True, report=lambda p: seen.append((p.phase, p.done)))
+    again = replace(TWO, resume=True)
+    rows = run_job(job, dataset, tmp_path, again, lambda p: seen.append((p.phase, p.done)))
     assert seen[0] == ("train", int(saved.stem.partition("-")[2]) + 1)
     assert read_rows(tmp_path / RESULTS) == rows
     assert [(row.split, row.status) for row in rows] == [("val", "ok"), ("test", "ok"), ("wide", "ok")]
@@ -87,22 +93,17 @@ def test_two_processes_leave_the_rows_of_one_job_and_go_on_where_they_were_stopp
 def test_a_process_that_fails_ends_the_job_with_its_own_reason(data, tmp_path, capfd, how, reason):
     file = tmp_path / "failing.py"
     file.write_text(GNN)
+    track = tiny_track()
+    job = Job(track, identify(f"{file}:Failing", {"how": how}), 0)
     with pytest.raises(RunFailed) as failed:
-        run_job(
-            tiny_track(),
-            f"{file}:Failing",
-            options={"how": how},
-            data=data,
-            out=tmp_path,
-            device="cpu",
-            devices=2,
-        )
+        run_job(job, prepare_dataset(track, data), tmp_path, TWO)
     assert str(failed.value) == reason
 
 
-def test_one_gpu_of_several_cannot_be_named(data, tmp_path):
+def test_one_gpu_of_several_cannot_be_named(tiny, data, tmp_path):
+    job, dataset = Job(tiny, identify("mlp"), 0), prepare_dataset(tiny, data)
     with pytest.raises(BadInput, match="give --device cuda, not cuda:1"):
-        run_job(tiny_track(), "mlp", data=data, out=tmp_path, device="cuda:1", devices=2)
+        run_job(job, dataset, tmp_path, RunOptions("cuda:1", devices=2))
 
 
 def test_torchrun_sets_the_number_of_processes_and_its_variables_go_no_further():

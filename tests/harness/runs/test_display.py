@@ -21,7 +21,7 @@ def test_a_terminal_shows_all_of_the_progress_and_how_a_job_ended(tiny):
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     job = Job(tiny, identify("gat", {"heads": 2}), 0)
     with display.view(console) as shown:
-        shown.update(job, JobProgress("train", 56, 150, TEXT))
+        shown.update(job.name, JobProgress("train", 56, 150, TEXT))
         bars = shown._progress
         screen = io.StringIO()
         Console(file=screen, width=80).print(bars.get_renderable())
@@ -33,25 +33,25 @@ def test_a_terminal_shows_all_of_the_progress_and_how_a_job_ended(tiny):
     assert "gat heads=2 seed 0: failed after 7 s: no [luck] (log: log.txt)" in console.file.getvalue()
 
 
-def test_the_time_left_of_a_resumed_training_counts_from_where_it_goes_on(tiny, monkeypatch):
+def test_the_time_left_of_a_resumed_training_counts_from_where_it_goes_on(monkeypatch):
     now = 100.0
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     with display.view(console) as shown:
         bars = shown._progress
         monkeypatch.setattr(bars, "get_time", lambda: now)
         for step in range(500, 511):
-            shown.update(Job(tiny, identify("gat"), 0), JobProgress("train", step, 1000, ""))
+            shown.update("gat seed 0", JobProgress("train", step, 1000, ""))
             now += 2.0
         assert bars.tasks[0].time_remaining == pytest.approx(490 * 2, rel=0.01)
 
 
-def test_lines_tell_each_phase_and_the_time_left(tiny, monkeypatch):
+def test_lines_tell_each_phase_and_the_time_left(monkeypatch):
     now = 0.0
     monkeypatch.setattr(display.time, "monotonic", lambda: now)
     console = Console(file=io.StringIO(), width=200)
     with display.view(console) as shown:
         for now, step in ((100.0, 500), (105.0, 510), (120.0, 540), (121.0, 1000)):  # noqa: B007
-            shown.update(Job(tiny, identify("gat"), 0), JobProgress("train", step, 1000, f"loss {step}"))
+            shown.update("gat seed 0", JobProgress("train", step, 1000, f"loss {step}"))
     assert console.file.getvalue().splitlines() == [
         "gat seed 0: train 500/1000 loss 500",
         "gat seed 0: train 540/1000 loss 540, 230 s left",

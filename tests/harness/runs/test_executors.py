@@ -16,11 +16,11 @@ from deepnets_bench.harness.runs import executors, scheduler
 from deepnets_bench.harness.runs.job import RESULTS, Job
 from deepnets_bench.harness.runs.scheduler import run_jobs
 from deepnets_bench.harness.runs.worker import Task
-from deepnets_bench.harness.training.splits import prepare_dataset
+from deepnets_bench.harness.training.splits import Dataset, prepare_dataset
 from deepnets_bench.leaderboard.results import read_rows
 from deepnets_bench.system.dask import connected
 from tests.harness.conftest import tiny_track
-from tests.harness.runs.test_job import Silent
+from tests.harness.runs.test_job import CPU, Silent
 
 distributed = pytest.importorskip("distributed", reason="Dask is an extra")
 
@@ -45,10 +45,14 @@ def client():
         yield client
 
 
-def run(jobs: list[Job], data: Path, out: Path, view: Any, **options: Any) -> list[Any]:
+def run(jobs: list[Job], data: Path, out: Path, view: Any, cluster: Any = None) -> list[Any]:
     dataset = prepare_dataset(jobs[0].track, data)
-    options = {"device": "cpu", "resume": False, "view": view} | options
-    return run_jobs(jobs, dataset, out, **options)
+    return run_jobs(jobs, dataset, out, CPU, view, cluster)
+
+
+def task_in(path: Path, folder: Path) -> Task:
+    job, dataset = Job(tiny_track(), identify("mlp"), 0), Dataset(path, None, "d0")
+    return Task(job, dataset, path, folder, path, CPU)
 
 
 @pytest.mark.stress
@@ -80,8 +84,8 @@ def test_a_dead_worker_costs_only_the_steps_since_its_last_checkpoint(client, tm
     killed: list[int] = []
 
     class Killing(Silent):
-        def update(self, job: Job, progress: Any) -> None:
-            super().update(job, progress)
+        def update(self, name: str, progress: Any) -> None:
+            super().update(name, progress)
             if progress.phase == "train" and progress.done > 100 and not killed:
                 busy = [address for address, tasks in client.processing().items() if tasks]
                 killed.extend(client.run(os.getpid, workers=busy).values())
@@ -99,7 +103,7 @@ def test_a_dead_worker_costs_only_the_steps_since_its_last_checkpoint(client, tm
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     folder = tmp_path / "elsewhere"
-    task = Task(Job(tiny_track(), identify("mlp"), 0), "c0", tmp_path, tmp_path, folder, tmp_path)
+    task = task_in(tmp_path, folder)
     with pytest.raises(RunFailed, match=r"does not see .*elsewhere: --out must be on a file system"):
         executors._on_worker(task, "run")
 
@@ -117,7 +121,7 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(monkeypatch):
 
 
 def test_a_lost_cluster_and_a_dead_worker_are_failed_jobs(tmp_path):
-    task = Task(Job(tiny_track(), identify("mlp"), 0), "c0", tmp_path, tmp_path, tmp_path, tmp_path)
+    task = task_in(tmp_path, tmp_path)
     lost, dead = Future(), Future()
     lost.cancel()
     dead.set_exception(MemoryError())

@@ -8,8 +8,9 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.harness.runs.job import RESULTS, build_ghn
+from deepnets_bench.harness.runs.job import RESULTS, Job, build_ghn
 from deepnets_bench.harness.runs.launch import run_job
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.training.sampling import NetworkSampler
 from deepnets_bench.harness.training.scoring import score_checkpoint
 from deepnets_bench.harness.training.splits import StoredArchitectures, load_networks, prepare_dataset
@@ -51,7 +52,8 @@ def test_a_smoke_run_of_a_track_with_image_files(name, data, tmp_path, monkeypat
             "evaluation": track.evaluation.model_copy(update={"splits": splits, "max_images": 2}),
         }
     )
-    rows = run_job(track, "mlp", 0, data=data, out=tmp_path / "out", images=root, device="cpu")
+    dataset = prepare_dataset(track, data, images=root)
+    rows = run_job(Job(track, identify("mlp"), 0), dataset, tmp_path / "out", RunOptions("cpu"))
     assert [(row.split, row.status, row.n_evaluated) for row in rows] == [
         ("val", "ok", 1),
         ("predefined", "ok", 1),
@@ -117,7 +119,7 @@ def test_a_gnn_above_the_budget_of_a_track_is_refused_before_training(data, tmp_
     track = tiny_track(ghn={"max_gnn_params": params - 1})
     message = f"GNN 'gcn' has {params:,} parameters; track 'tiny' permits at most {params - 1:,}."
     with pytest.raises(BadInput) as caught:
-        run_job(track, "gcn", 0, data=data, out=tmp_path, device="cpu")
+        run_job(Job(track, identify("gcn"), 0), prepare_dataset(track, data), tmp_path, RunOptions("cpu"))
     assert str(caught.value) == message
     assert not list(tmp_path.glob("runs/*/curve.csv"))
 

@@ -11,6 +11,7 @@ from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.runs.job import RESULTS, Job, failed_rows, finished_jobs
 from deepnets_bench.harness.runs.launch import LOCK, run_job
+from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
 from deepnets_bench.harness.training.scoring import pick_device, score_checkpoint
 from deepnets_bench.harness.training.splits import prepare_dataset
@@ -28,7 +29,10 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tiny, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    return out, run_job(tiny, "mlp", 1, data=data, out=out, device="cpu")
+    return out, run_job(Job(tiny, identify("mlp"), 1), prepare_dataset(tiny, data), out, CPU)
+
+
+CPU = RunOptions("cpu")
 
 
 class Silent:
@@ -36,7 +40,7 @@ class Silent:
         self.phases = []
         self.outcomes = []
 
-    def update(self, job, progress):
+    def update(self, name, progress):
         self.phases.append(progress.phase)
 
     def finish(self, outcome):
@@ -135,31 +139,36 @@ def test_a_job_whose_gnn_was_edited_after_it_was_planned_fails_with_that_reason(
     track = tiny_track()
     job = Job(track, identify(f"{mine}:MyGNN"), 0)
     mine.write_text("class MyGNN:\n    edges = 'both'\n")
-    (outcome,) = run_jobs(
-        [job], prepare_dataset(track, data), tmp_path, device="cpu", resume=False, workers=1, view=Silent()
-    )
+    (outcome,) = run_jobs([job], prepare_dataset(track, data), tmp_path, CPU, Silent())
     assert outcome.status == "failed"
     assert "has changed since this run began; start the run again" in outcome.reason
 
 
 TWICE = """
 import sys
+from pathlib import Path
+from deepnets_bench.gnn import identify
+from deepnets_bench.harness.runs.job import Job
 from deepnets_bench.harness.runs.launch import run_job
+from deepnets_bench.harness.runs.options import RunOptions
+from deepnets_bench.harness.training.splits import prepare_dataset
 from tests.harness.conftest import tiny_track
 phases = []
 def report(progress):
     if progress.phase not in phases:
         phases.append(progress.phase)
         print(progress.phase, flush=True)
-rows = run_job(tiny_track(), "mlp", data=sys.argv[1], out=sys.argv[2], device="cpu", report=report)
+track, (data, out) = tiny_track(), map(Path, sys.argv[1:])
+job = Job(track, identify("mlp"), 0)
+rows = run_job(job, prepare_dataset(track, data), out, RunOptions("cpu"), report)
 print(len(rows), {row.status for row in rows})
 """
 
 
 def test_two_starts_of_one_job_leave_the_rows_of_one(tiny, data, tmp_path):
-    prepare_dataset(tiny, data)
+    dataset = prepare_dataset(tiny, data)
     job = Job(tiny, identify("mlp"), 0)
-    folder = job.folder(tmp_path, job.config_hash(prepare_dataset(tiny, data).fingerprint))
+    folder = job.folder(tmp_path, job.config_hash(dataset.fingerprint))
     folder.mkdir(parents=True)
     command = [sys.executable, "-c", TWICE, str(data), str(tmp_path)]
     with FileLock(folder / LOCK):  # both have started and wait before either can train
@@ -169,7 +178,7 @@ def test_two_starts_of_one_job_leave_the_rows_of_one(tiny, data, tmp_path):
     assert printed == [["3 {'ok'}", ""], ["train", "val", "test", "wide", "3 {'ok'}", ""]]
     rows = read_rows(tmp_path / RESULTS)
     assert [row.split for row in rows] == ["val", "test", "wide"]
-    assert run_job(tiny, "mlp", 0, data=data, out=tmp_path, device="cpu") == rows  # finished: not again
+    assert run_job(job, dataset, tmp_path, CPU) == rows  # finished: not again
     assert read_rows(tmp_path / RESULTS) == rows
 
 
@@ -205,9 +214,7 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
         Job(track, identify("mlp"), 0),
     ]
     view = Silent()
-    outcomes = run_jobs(
-        jobs, dataset, tmp_path, device="cpu", resume=False, workers=1, view=view, tensorboard=True
-    )
+    outcomes = run_jobs(jobs, dataset, tmp_path, RunOptions("cpu", tensorboard=True), view)
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]
     assert outcomes == view.outcomes
     assert "forward returns shape" in outcomes[0].reason
@@ -232,8 +239,8 @@ def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no
     track = tiny_track(training={"steps": 100_000, "checkpoint_interval": 100_000})
 
     class Interrupting(Silent):
-        def update(self, job, progress):
-            super().update(job, progress)
+        def update(self, name, progress):
+            super().update(name, progress)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -241,10 +248,8 @@ def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no
             [Job(track, identify("mlp"), 0), Job(track, identify("mlp"), 1)],
             prepare_dataset(track, data),
             tmp_path,
-            device="cpu",
-            resume=False,
-            workers=1,
-            view=Interrupting(),
+            CPU,
+            Interrupting(),
         )
     assert len(list(tmp_path.glob("runs/mlp-seed0-*/checkpoint-*.ckpt"))) == 1
     assert not list(tmp_path.glob("runs/mlp-seed1-*/checkpoint-*.ckpt"))  # it never began
@@ -254,15 +259,7 @@ def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no
 def test_a_job_over_its_time_is_stopped_and_leaves_a_row(data, tmp_path):
     track = tiny_track(training={"steps": 100_000}).model_copy(update={"timeout_minutes": 0.1})
     dataset = prepare_dataset(track, data)
-    (outcome,) = run_jobs(
-        [Job(track, identify("mlp"), 0)],
-        dataset,
-        tmp_path,
-        device="cpu",
-        resume=False,
-        workers=1,
-        view=Silent(),
-    )
+    (outcome,) = run_jobs([Job(track, identify("mlp"), 0)], dataset, tmp_path, CPU, Silent())
     assert outcome.status == "timeout"
     assert {row.status for row in read_rows(tmp_path / RESULTS)} == {"timeout"}
 

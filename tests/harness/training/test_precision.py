@@ -23,7 +23,7 @@ def test_another_precision_is_another_protocol():
     assert Job(half, identify("mlp"), 0).config_hash("data") != Job(track, identify("mlp"), 0).config_hash(
         "data"
     )
-    assert Job(track, identify("mlp"), 0, devices=2).config_hash("data") == Job(
+    assert Job(track, identify("mlp"), 0, tuning_trials=2).config_hash("data") == Job(
         track, identify("mlp"), 0
     ).config_hash("data")
     with pytest.raises(UnknownName, match="Unknown precision 'bf15'"):
