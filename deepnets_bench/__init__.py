@@ -7,9 +7,36 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the names of _EXPORTS again, for type checkers and editors
+    from deepnets_bench.architecture import Architecture as Architecture
+    from deepnets_bench.architecture import Genotype as Genotype
+    from deepnets_bench.benchmark import Benchmark as Benchmark
+    from deepnets_bench.board import Leaderboard as Leaderboard
+    from deepnets_bench.compiler.primitives import CELL_OPS as CELL_OPS
+    from deepnets_bench.compiler.primitives import PRIMITIVES as PRIMITIVES
+    from deepnets_bench.compiler.program import Program as Program
+    from deepnets_bench.data.dataset import DeepNets1M as DeepNets1M
+    from deepnets_bench.data.dataset import GraphBatch as GraphBatch
+    from deepnets_bench.data.dataset import MetaBatchSampler as MetaBatchSampler
+    from deepnets_bench.errors import BadInput as BadInput
+    from deepnets_bench.errors import CorruptFile as CorruptFile
+    from deepnets_bench.errors import DeepNetsError as DeepNetsError
+    from deepnets_bench.errors import MissingExtra as MissingExtra
+    from deepnets_bench.errors import RunFailed as RunFailed
+    from deepnets_bench.errors import UnknownName as UnknownName
+    from deepnets_bench.ghn.model import GHN as GHN
+    from deepnets_bench.gnn import GNNSpec as GNNSpec
+    from deepnets_bench.graphs.graph import ComputationGraph as ComputationGraph
+    from deepnets_bench.harness.protocol.tracks import Track as Track
+    from deepnets_bench.networks.network import Network as Network
+    from deepnets_bench.networks.recalibration import recalibrate as recalibrate
 
 _EXPORTS = {
+    "Benchmark": "benchmark",
+    "Leaderboard": "board",
+    "Track": "harness.protocol.tracks",
     "Architecture": "architecture",
     "Genotype": "architecture",
     "ComputationGraph": "graphs.graph",
@@ -24,7 +51,10 @@ _EXPORTS = {
     "recalibrate": "networks.recalibration",
     "GNNSpec": "gnn",
     "BadInput": "errors",
+    "CorruptFile": "errors",
     "DeepNetsError": "errors",
+    "MissingExtra": "errors",
+    "RunFailed": "errors",
     "UnknownName": "errors",
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -47,6 +49,8 @@ def test_exports_resolve() -> None:
 
     for name in deepnets_bench.__all__:
         assert getattr(deepnets_bench, name) is not None
+    declared = set(re.findall(r"^    from \S+ import \w+ as (\w+)$", inspect.getsource(deepnets_bench), re.M))
+    assert declared == set(deepnets_bench.__all__) - {"__version__"}
     assert "Architecture" in dir(deepnets_bench)
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = deepnets_bench.Nonsense

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from deepnets_bench.harness.protocol.tracks import Track
-    from deepnets_bench.leaderboard.aggregate import Board
+    from deepnets_bench.board import Leaderboard
     from deepnets_bench.leaderboard.table import Table
 
 app = typer.Typer(help="Rankings and statistics of finished runs.", no_args_is_help=True)
@@ -43,43 +42,16 @@ def show(
     format_: Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")] = "auto",
 ) -> None:
     """Print the ranking of a track: mean over seeds ± std on every split, and which GNNs differ."""
-    from dataclasses import replace
-
-    from rich.console import Console
-
-    from deepnets_bench.errors import UnknownName
-    from deepnets_bench.leaderboard.aggregate import sort_entries
-    from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.leaderboard.reference import reference_tables
-    from deepnets_bench.leaderboard.report import cost_table, ranking_table
-    from deepnets_bench.leaderboard.table import FORMATS, print_table
-    from deepnets_bench.leaderboard.verdict import verdict_table
 
-    if format_ not in (choices := ("auto", *FORMATS, "json")):
-        raise UnknownName("format", format_, choices)
-    console = Console()
-
-    def put(tables: Iterable[Table]) -> None:
-        for table in tables:
-            if format_ == "auto":
-                print_table(table, console)
-            else:
-                typer.echo(FORMATS[format_](table))
-
-    references = reference_tables(track)
+    put = _printer(format_)
     if format_ != "json" and not _results_path(track, results).exists():
-        put(references)  # published figures are there before anything is measured
-        references = []
-    board = _board(track, results, version, smoke)
-    board = replace(board, entries=tuple(sort_entries(board.entries, sort, board.splits)))
-    analyses = analyse_board(board)
+        put(reference_tables(track))  # published figures are there before anything is measured
+    board = _board(track, results, version, smoke, sort)
     if format_ == "json":
-        from deepnets_bench.leaderboard.export import board_data, to_json
-
-        typer.echo(to_json(board_data(board, analyses)))
-        return
-    put([ranking_table(board, _track_label(track), analyses), verdict_table(board, analyses)])
-    put([*([cost_table(board)] if cost else []), *references])
+        typer.echo(board.to_json())
+    else:
+        put(board.tables(cost))
 
 
 @app.command()
@@ -93,29 +65,12 @@ def compare(
     format_: Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")] = "auto",
 ) -> None:
     """Test whether method A differs from method B, paired by seed: on test, out of distribution, by split."""
-    from rich.console import Console
-
-    from deepnets_bench.errors import UnknownName
-    from deepnets_bench.leaderboard.aggregate import find_entry
-    from deepnets_bench.leaderboard.export import comparison_data, to_json
-    from deepnets_bench.leaderboard.stats import compare_entries
-    from deepnets_bench.leaderboard.table import FORMATS, print_table
-    from deepnets_bench.leaderboard.verdict import comparison_table
-
-    if format_ not in (choices := ("auto", *FORMATS, "json")):
-        raise UnknownName("format", format_, choices)
+    put = _printer(format_)
     board = _board(track, results, version, smoke)
-    first, second = find_entry(board, a), find_entry(board, b)
-    folder = _results_path(track, results).parent / "scores"
-    comparisons = compare_entries(first, second, folder)
     if format_ == "json":
-        typer.echo(to_json(comparison_data(board, first, second, comparisons)))
-        return
-    table = comparison_table(board, first, second, comparisons)
-    if format_ == "auto":
-        print_table(table, Console())
+        typer.echo(board.comparison_json(a, b))
     else:
-        typer.echo(FORMATS[format_](table))
+        put([board.comparison_table(a, b)])
 
 
 @app.command()
@@ -130,7 +85,6 @@ def build(
     """Write the leaderboard as files beside the results: CSV and Markdown, or the formats given."""
     from deepnets_bench.errors import UnknownName
     from deepnets_bench.leaderboard.build import FILES
-    from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.system.files import write_atomically
     from deepnets_bench.system.locks import writable
 
@@ -139,14 +93,12 @@ def build(
         if name not in FILES:
             raise UnknownName("format", name, FILES)
     board = _board(track, results, version, smoke)
-    folder = _results_path(track, results).parent
-    analyses = analyse_board(board)
-    target = out or folder
+    target = out or board.path.parent
     for name in chosen:
         file_name, render = FILES[name]
         with writable(target / file_name):
             target.mkdir(parents=True, exist_ok=True)
-            write_atomically(target / file_name, render(board, analyses, _track_label(track)).encode())
+            write_atomically(target / file_name, render(board.board, board.analyses, board.label).encode())
         typer.echo(f"wrote {target / file_name}")
 
 
@@ -159,15 +111,12 @@ def html(
     out: Annotated[Path | None, typer.Option(help="Page to write; index.html beside the results.")] = None,
 ) -> None:
     """Write the leaderboard as one static page with charts; it needs no network and no server."""
-    from deepnets_bench.leaderboard.inference import analyse_board
-    from deepnets_bench.leaderboard.page import render
     from deepnets_bench.system.files import write_atomically
     from deepnets_bench.system.locks import writable
 
     board = _board(track, results, version, smoke)
-    folder = _results_path(track, results).parent
-    target = out or folder / "index.html"
-    page = render(board, analyse_board(board), folder, _track_label(track))
+    target = out or board.path.parent / "index.html"
+    page = board.to_html()
     with writable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, page.encode())
@@ -183,6 +132,7 @@ def validate(
     ] = False,
 ) -> None:
     """List every fault of a results file: schema, protocol, completeness, and scores that do not add up."""
+    from deepnets_bench.board import find_track
     from deepnets_bench.errors import CorruptFile
     from deepnets_bench.leaderboard.results import check_rows
     from deepnets_bench.leaderboard.validate import Protocol
@@ -191,7 +141,7 @@ def validate(
     rows, _ = check_rows(file)
     name = track or (rows[0][1].track if rows else None)
     protocol = None
-    if found := _track(name):
+    if found := find_track(name) if name else None:
         counts = {split: rule.count for split, rule in found.evaluation.splits.items()}
         values = {
             "track_digest": found.fingerprint(),
@@ -241,14 +191,13 @@ def summary(
     """Put tracks beside each other: the same GNNs early in training and late, then each track's ranking."""
     from rich.console import Console
 
-    from deepnets_bench.leaderboard.inference import analyse_board
     from deepnets_bench.leaderboard.summary import summary as make_tables
     from deepnets_bench.leaderboard.summary import write_into
     from deepnets_bench.leaderboard.table import print_table
 
     found = [_board(track, None, None, False) for track in tracks]
-    analyses = [analyse_board(board) for board in found]
-    tables = make_tables(found, analyses, {track: _track_label(track) for track in tracks})
+    labels = {track: board.label for track, board in zip(tracks, found, strict=True)}
+    tables = make_tables([board.board for board in found], [board.analyses for board in found], labels)
     if into:
         write_into(into, tables)
         typer.echo(f"wrote {into}")
@@ -257,13 +206,33 @@ def summary(
         print_table(table, Console())
 
 
-def _board(track: str, results: Path | None, version: int | None, smoke: bool) -> Board:
-    from deepnets_bench.leaderboard.aggregate import select_board
-    from deepnets_bench.leaderboard.results import read_rows
+def _printer(format_: str) -> Callable[[Iterable[Table]], None]:
+    """What prints tables in a format; raises `UnknownName`."""
+    from rich.console import Console
 
-    rows = read_rows(_results_path(track, results))
-    found = _track(track)
-    return select_board(rows, track, version, smoke, found.calibration if found else None)
+    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.leaderboard.table import FORMATS, print_table
+
+    if format_ not in (choices := ("auto", *FORMATS, "json")):
+        raise UnknownName("format", format_, choices)
+    console = Console()
+
+    def put(tables: Iterable[Table]) -> None:
+        for table in tables:
+            if format_ == "auto":
+                print_table(table, console)
+            else:
+                typer.echo(FORMATS[format_](table))
+
+    return put
+
+
+def _board(
+    track: str, results: Path | None, version: int | None, smoke: bool, sort: str = "average_rank"
+) -> Leaderboard:
+    from deepnets_bench.board import Leaderboard
+
+    return Leaderboard(_results_path(track, results), track, version=version, smoke=smoke, sort=sort)
 
 
 def _results_path(track: str, results: Path | None) -> Path:
@@ -277,20 +246,3 @@ def _results_path(track: str, results: Path | None) -> Path:
         if track not in known:
             raise UnknownName("track", track, sorted(known))
     return path
-
-
-def _track(name: str | None) -> Track | None:
-    """The protocol of a track we ship; None of any other."""
-    from deepnets_bench.errors import UnknownName
-    from deepnets_bench.harness.protocol.tracks import load_track
-
-    try:
-        return load_track(name) if name else None
-    except UnknownName:
-        return None
-
-
-def _track_label(name: str) -> str | None:
-    """What the track says of all its numbers, e.g. "early training"."""
-    track = _track(name)
-    return track.label if track else None

@@ -17,12 +17,12 @@ from deepnets_bench.leaderboard.verdict import verdict_table
 Analyses = Mapping[str, Analysis]
 
 
-def tables(board: Board, analyses: Analyses, note: str | None) -> list[Table]:
-    """All tables of a board, in reading order."""
+def tables(board: Board, analyses: Analyses, note: str | None, cost: bool = True) -> list[Table]:
+    """All tables of a board, in reading order; that of costs where asked for."""
     return [
         ranking_table(board, note, analyses),
         verdict_table(board, analyses),
-        cost_table(board),
+        *([cost_table(board)] if cost else []),
         *reference_tables(board.track),
     ]
 

@@ -212,11 +212,16 @@ def read_rows(path: str | Path) -> list[ResultRow]:
 
 def read_results(path: str | Path) -> pd.DataFrame:
     """The results file as a DataFrame, every row validated; columns `COLUMNS`, errors as in `read_rows`."""
+    return rows_frame(read_rows(path))
+
+
+def rows_frame(rows: Iterable[ResultRow]) -> pd.DataFrame:
+    """Rows as a DataFrame with the columns `COLUMNS`; a number that is missing is NaN."""
     import pandas as pd
 
-    frame = pd.DataFrame([row.model_dump() for row in read_rows(path)], columns=list(COLUMNS))
+    frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(COLUMNS))
     measured = list(COLUMNS[COLUMNS.index("accuracy_mean") : COLUMNS.index("peak_memory_mb") + 1])
-    return frame.astype(dict.fromkeys(measured, float))  # a missing value is NaN
+    return frame.astype(dict.fromkeys(measured, float))
 
 
 def check_rows(path: str | Path) -> tuple[list[tuple[int, ResultRow]], list[str]]:

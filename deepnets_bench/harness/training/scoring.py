@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn.model import GHN
-from deepnets_bench.harness.images.loading import load_images
 from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.training.evaluation import Evaluation, evaluate
 from deepnets_bench.harness.training.progress import JobProgress, Report
 from deepnets_bench.harness.training.splits import load_networks
-from deepnets_bench.leaderboard.results import accuracy_summary
 
 
 def score_splits(
@@ -59,42 +56,6 @@ def score_splits(
                 on_network=report_network,
             ),
         )
-
-
-def score_checkpoint(
-    path: Path,
-    track: Track,
-    root: Path,
-    splits: Sequence[str],
-    device: str,
-    *,
-    images: Path | None = None,
-    noise: float | None = None,
-    trust: bool = False,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(split, accuracy summary) of a saved hypernetwork; arguments as in `load_images` and `score_splits`.
-
-    `trust` is that of `GHN.load`.
-
-    The summary has `reason` beside: failures, and smaller batches. Raises `UnknownName` for a split the
-    track lacks, `BadInput` for a hypernetwork of another number of classes.
-    """
-    for name in splits:
-        if name not in track.evaluation.splits:
-            raise UnknownName("split", name, track.evaluation.splits, f"of track '{track.name}'")
-    torch.set_num_threads(track.training.threads)
-    target = pick_device(device)
-    ghn = GHN.load(path, trust).to(target)
-    loaded = load_images(track.images, images).to(target)
-    if ghn.config.num_classes != loaded.num_classes:
-        raise BadInput(
-            f"{path} was trained for {ghn.config.num_classes} classes, the images of track '{track.name}' "
-            f"have {loaded.num_classes}."
-        )
-    for name, result in score_splits(ghn, track, root, loaded, splits, noise=noise):
-        summary = accuracy_summary(result.accuracies)
-        count = track.evaluation.splits[name].count
-        yield name, {"n_split": count, "reason": result.reason, **summary}
 
 
 def pick_device(name: str, rank: int = 0) -> torch.device:
