@@ -131,7 +131,7 @@ def test_a_checkpoint_of_a_file_is_scored_when_it_is_trusted_and_neighbours_are_
         (["run", "--gnn", "gat", "--log", "wandb"], "Unknown log 'wandb'. Choices: tensorboard."),
         (
             ["run", "--gnn", "gat", "--jobs", "2", "--scheduler", "tcp://a:1"],
-            "--jobs or --scheduler, not both",
+            "Give jobs or a scheduler, not both",
         ),
         (["eval", "none.safetensors"], "There is no checkpoint"),
         (["track", "show", "digit"], "Did you mean 'digits'?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from deepnets_bench.benchmark import Benchmark
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
@@ -12,7 +13,6 @@ from deepnets_bench.harness.runs.job import RESULTS, Job, build_ghn
 from deepnets_bench.harness.runs.launch import run_job
 from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.training.sampling import NetworkSampler
-from deepnets_bench.harness.training.scoring import score_checkpoint
 from deepnets_bench.harness.training.splits import StoredArchitectures, load_networks, prepare_dataset
 from deepnets_bench.leaderboard.results import read_rows
 from deepnets_bench.predefined import ResNet50
@@ -143,10 +143,9 @@ def test_run_and_eval_with_a_folder_of_images(tmp_path):
     noisy = command(tmp_path, *scoring, "track")
     assert noisy.returncode == 0, noisy.stderr
     assert "Gaussian noise of 0.1 on the images" in noisy.stdout
-    options = {"images": tmp_path / "mine", "noise": 0.1}
-    track = load_track(str(tmp_path / "tiny.toml"))
-    ((_, by_hand),) = score_checkpoint(checkpoint, track, tmp_path / "data", ["test"], "cpu", **options)
-    assert f"{by_hand['accuracy_mean']:.2%}" in noisy.stdout
+    bench = Benchmark(tmp_path / "tiny.toml", tmp_path / "data", images=tmp_path / "mine")
+    by_hand = bench.evaluate(checkpoint, ["test"], noise=0.1, device="cpu")
+    assert f"{by_hand['accuracy'].mean():.2%}" in noisy.stdout
     refused = command(tmp_path, *scoring, "2")
     assert refused.returncode == 2
-    assert "--noise is a standard deviation above 0 and up to 1, or 'track', not '2'" in refused.stderr
+    assert "noise is a standard deviation above 0 and up to 1, or 'track', not '2'" in refused.stderr
