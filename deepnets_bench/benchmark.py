@@ -256,6 +256,8 @@ def _identities(
     track: Track, gnn: GNNLike | Sequence[GNNLike], options: Mapping[str, Any] | None
 ) -> list[GNNIdentity]:
     """The GNNs, each built once: a misspelt name or a wrong option must not become a row."""
+    from deepnets_bench.harness.training.frames import check_frames
+
     several = [gnn] if isinstance(gnn, (str, GNNIdentity)) or callable(gnn) else list(gnn)
     if not several:
         raise BadInput("Give at least one GNN, such as 'gat'; `deepnets-bench gnn list` shows them.")
@@ -263,8 +265,9 @@ def _identities(
     for each in several:
         if (identity := identify(each, options)) not in found:
             found.append(identity)
-    for identity in found:  # for ten classes as for any other number
-        build_ghn(track, identity, num_classes=10)
+    classes = check_frames(track)
+    for identity in found:  # whatever the number of classes
+        build_ghn(track, identity, num_classes=classes)
     return found
 
 

@@ -83,6 +83,7 @@ def register(app: typer.Typer) -> None:
     app.command("eval")(evaluate)
     track_app.command("list")(list_tracks)
     track_app.command("show")(show_track)
+    track_app.command("frame")(train_frame)
     app.add_typer(track_app, name="track", no_args_is_help=True)
 
 
@@ -165,6 +166,57 @@ def show_track(name: Annotated[str, typer.Argument(help="A track's name.")]) -> 
 
     load_track(name)
     typer.echo(track_text(name), nl=False)
+
+
+def train_frame(
+    name: Annotated[str, typer.Argument(help="A track's name, or a .toml file of your own.")],
+    number: Annotated[
+        int, typer.Option("--frame", min=0, help="Which of the track's frames, counted from 0.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, which must not exist; the track's when not given.")
+    ] = None,
+    data: DataOption = Path("data"),
+    images: ImagesOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a frame of a track by its recipe, and print its digest; goes on where it was stopped."""
+    from rich.console import Console
+
+    from deepnets_bench.errors import BadInput, RunFailed
+    from deepnets_bench.harness.protocol.tracks import load_track
+    from deepnets_bench.harness.runs.frames import train_frame as train
+    from deepnets_bench.harness.training.trainer import Progress
+
+    protocol = load_track(name)
+    if number >= len(protocol.frames):
+        raise BadInput(
+            f"Track '{protocol.name}' has {len(protocol.frames)} frames; there is no number {number}."
+        )
+    frame = protocol.frames[number]
+    target = out or Path(frame.file)
+    console = Console(stderr=True)
+    console.print(
+        f"Frame {number} of track {protocol.name} v{protocol.version}: {', '.join(frame.gnns)} in turn, "
+        f"{frame.steps} steps",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with console.status("Training") as status:
+
+        def show(progress: Progress) -> None:
+            text = f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}"
+            status.update(f"Training: {text}")
+            if not console.is_terminal and progress.step % protocol.training.log_interval == 0:
+                console.print(text, highlight=False)
+
+        digest = train(protocol, frame, target, data=data, images=images, device=device, report=show)
+    typer.echo(f'digest = "{digest}"')
+    if frame.digest not in ("", digest):
+        raise RunFailed(
+            f"{target} is not the frame of track '{protocol.name}', whose digest is {frame.digest}: another "
+            "machine or version of PyTorch rounds differently."
+        )
 
 
 def _names(gnns: str) -> list[str]:

@@ -50,6 +50,18 @@ def test_rows_of_another_protocol_are_never_averaged_with_the_others(
     assert board.notes == (f"1 row left out (gat seed 0): {reason}.",)
 
 
+def test_seeds_may_start_from_frames_of_their_own() -> None:
+    """Which one belongs to a seed is part of the track's digest."""
+    rows = [
+        make_row(gnn=gnn, seed=seed, accuracy_mean=0.4 + seed / 10, frame_digest=frame * 16)
+        for gnn in ("gat", "mlp")
+        for seed, frame in enumerate("abc")
+    ]
+    (board,) = boards(rows)
+    assert means(board) == {gnn: {"test": pytest.approx(0.5)} for gnn in ("gat", "mlp")}
+    assert board.notes == ()
+
+
 def test_of_two_equal_protocols_the_newer_one_counts() -> None:
     rows = [
         *method("gat", {"test": (0.4,)}),

@@ -44,6 +44,8 @@ class _Table(BaseModel):
             value, extra = getattr(self, name), field.json_schema_extra
             if isinstance(value, _Table):
                 data[name] = value.identity()
+            elif isinstance(value, tuple) and value and isinstance(value[0], _Table):
+                data[name] = [table.identity() for table in value]
             elif isinstance(extra, dict) and extra.get("added") and value == field.default:
                 del data[name]
         return data
@@ -165,12 +167,23 @@ class Optimisation(_Table):
 
 
 class Selection(_Table):
-    """Which weights are evaluated; only validation networks on validation images may decide it."""
+    """Which weights are evaluated; only validation networks on validation images may decide it.
 
-    rule: Literal["last", "best-val"]
+    Rule "mean" takes the mean of the weights after each of the last `mean_steps` steps (Izmailov et al. 2018,
+    "Averaging Weights Leads to Wider Optima and Better Generalization", equation 2).
+    """
+
+    rule: Literal["last", "best-val", "mean"]
     interval: int = _Count  # steps between the validations of the learning curve
     count: int = _Count  # validation networks in each
     images: int = Field(ge=2)  # validation images in each
+    mean_steps: int | None = _added(None, ge=1)
+
+    @model_validator(mode="after")
+    def _mean_has_steps(self) -> Selection:
+        if (self.rule == "mean") != (self.mean_steps is not None):
+            raise ValueError("selection.mean_steps and the rule 'mean' need each other")
+        return self
 
 
 class EvaluationSplit(_Table):
@@ -209,6 +222,25 @@ class Smoke(_Table):
     images: int | None = _added(None, ge=2)  # in a training batch, and in an evaluation
 
 
+class Frame(_Table):
+    """A file with the weights of all but the GNN, from which runs start, and the recipe it is remade by.
+
+    It is trained by the protocol of its track, from scratch for `steps` steps with the random streams of
+    `seed`. The `gnns` take turns around it: step s trains number s mod their count, and the frame.
+    """
+
+    file: str  # safetensors; in a track's file, relative to that
+    digest: str = Field(pattern=r"^([0-9a-f]{64})?$")  # SHA-256 of the file; empty until it is made
+    gnns: tuple[str, ...] = Field(min_length=1)
+    steps: int = _Count
+    seed: int = Field(ge=0)
+    track: str | None = None  # whose protocol it is trained by, where that is another one; written as `file`
+
+    def identity(self) -> dict[str, Any]:
+        """Without places: they decide nothing."""
+        return {key: value for key, value in super().identity().items() if key not in ("file", "track")}
+
+
 class Track(_Table):
     """A whole protocol. Results of different names or versions are never compared."""
 
@@ -226,7 +258,26 @@ class Track(_Table):
     selection: Selection
     evaluation: Evaluation
     smoke: Smoke
+    frames: tuple[Frame, ...] = _added(())  # none: every run starts from scratch
     calibration: Calibration | None = None  # without one, a board holds rows of one stack only
+
+    @model_validator(mode="after")
+    def _mean_is_of_the_training(self) -> Track:
+        if (self.selection.mean_steps or 0) > self.training.steps:
+            raise ValueError(
+                f"selection.mean_steps ({self.selection.mean_steps}) must not be above training.steps "
+                f"({self.training.steps})"
+            )
+        return self
+
+    def frame_of(self, seed: int) -> Frame | None:
+        """The frame that a run of a seed starts from; None where it starts from scratch."""
+        return self.frames[seed % len(self.frames)] if self.frames else None
+
+    def frame_digest(self, seed: int) -> str:
+        """The first 16 digits of the digest of `frame_of`, as rows carry it; '' from scratch."""
+        frame = self.frame_of(seed)
+        return frame.digest[:16] if frame else ""
 
     def identity(self) -> dict[str, Any]:
         """All that decides how a row is made; the calibration decides which rows stand together."""
@@ -285,6 +336,7 @@ class Track(_Table):
                         "interval": interval,
                         "count": min(self.selection.count, small.evaluated),
                         "images": fewer_images(self.selection.images),
+                        "mean_steps": self.selection.mean_steps and min(self.selection.mean_steps, interval),
                     }
                 ),
                 "evaluation": self.evaluation.model_copy(
@@ -321,7 +373,19 @@ def load_track(name: str) -> Track:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BadInput(f"Track '{name}' is not valid TOML: {error}.") from error
-        return parse_track(data, name)
+        track = parse_track(data, name)
+    if not track.frames:
+        return track
+    folder = Path(name).parent if name.endswith(".toml") else Path(str(files("deepnets_bench") / "tracks"))
+    return track.model_copy(update={"frames": tuple(_placed(frame, folder) for frame in track.frames)})
+
+
+def _placed(frame: Frame, folder: Path) -> Frame:
+    """A frame of a track's file in `folder`, with places that are good from any directory."""
+    track = frame.track
+    if track and track.endswith(".toml"):
+        track = str((folder / track).absolute())
+    return frame.model_copy(update={"file": str((folder / frame.file).absolute()), "track": track})
 
 
 def parse_track(data: Mapping[str, Any], source: str = "track") -> Track:
@@ -351,6 +415,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
         "evaluation": Evaluation,
         "splits": EvaluationSplit,
         "smoke": Smoke,
+        "frames": Frame,
         "calibration": Calibration,
     }
     parents = [str(part) for part in location[:-1]]

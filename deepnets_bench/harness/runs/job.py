@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.training.trainer import Progress, Trainer, TrainingState
 
 RESULTS = "results.csv"
-FRAME_DIGEST = ""  # no track has a file with the weights of the frame
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Job:
         return hash_config(
             track_digest=self.track.fingerprint(),
             dataset_fingerprint=dataset_fingerprint,
-            frame_digest=FRAME_DIGEST,
+            frame_digest=self.track.frame_digest(self.seed),
             gnn=self.gnn.name,
             gnn_digest=self.gnn.digest,
             gnn_options=self.gnn.options,
@@ -249,7 +248,7 @@ def result_rows(job: Job, dataset: Dataset, outcomes: Mapping[str, Mapping[str, 
         "tuning_trials": job.tuning_trials,
         "metric": f"top{track.evaluation.top_k}",
         "dataset_fingerprint": dataset.fingerprint,
-        "frame_digest": FRAME_DIGEST,
+        "frame_digest": track.frame_digest(job.seed),
         "config_hash": job.config_hash(dataset.fingerprint),
         "precision": track.training.precision,
         "threads": track.training.threads,
@@ -264,29 +263,26 @@ def result_rows(job: Job, dataset: Dataset, outcomes: Mapping[str, Mapping[str, 
 
 
 def build_ghn(track: Track, gnn: GNNIdentity, num_classes: int, seed: int = 0) -> GHN:
-    """The track's hypernetwork around a GNN, with the fresh weights of a seed.
+    """The track's hypernetwork around a GNN, as a run of a seed starts with it.
 
-    Those of everything but the GNN are the same for every GNN. Raises `BadInput` for a GNN with more
-    parameters than the track permits.
+    The GNN has fresh weights; everything else those of the track's frame, or fresh ones that are the same for
+    every GNN. Raises `BadInput` for a GNN with more parameters than the track permits, and for a frame that
+    is missing, changed or of other shapes.
     """
     import torch
 
-    from deepnets_bench.ghn.config import preset
     from deepnets_bench.ghn.model import GHN, build_gnn
     from deepnets_bench.harness.randomness import FRAME_WEIGHTS, GNN_WEIGHTS, Streams
+    from deepnets_bench.harness.training.frames import ghn_config, start_from
 
-    config = replace(
-        preset(track.ghn.config, num_classes),
-        hid=track.ghn.hid,
-        max_shape=track.ghn.max_shape,
-        ve=gnn.edges in ("virtual", "undeclared"),
-        virtual_edges=track.ghn.virtual_edges,
-    ).around(gnn)
+    config = ghn_config(track, num_classes, gnn)
     streams, cpu = Streams.of_run(track, seed), torch.device("cpu")
     with streams.seeded(cpu, GNN_WEIGHTS):
         module = build_gnn(config, gnn)
     with streams.seeded(cpu, FRAME_WEIGHTS):
         ghn = GHN(config, module)
+    if frame := track.frame_of(seed):
+        start_from(ghn, frame, track.name)
     budget, count = track.ghn.max_gnn_params, sum(weight.numel() for weight in ghn.gnn.parameters())
     if budget is not None and count > budget:
         raise BadInput(

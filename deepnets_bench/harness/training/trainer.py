@@ -20,6 +20,7 @@ from deepnets_bench.harness.protocol.schedule import learning_rate
 from deepnets_bench.harness.protocol.tracks import Optimisation, Track
 from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.training.accumulation import GradientAccumulator, Member
+from deepnets_bench.harness.training.averaging import add_to_mean
 from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_checkpoint
 from deepnets_bench.harness.training.curve import learning_curve
 from deepnets_bench.harness.training.distributed import MIN_SCALE, Compute
@@ -115,7 +116,7 @@ class Trainer:
         self.accumulate = GradientAccumulator(self.ghn, track.training, compute, self.streams)
         self.optimiser = _optimiser(track.training, self.ghn)
         self.state = TrainingState()
-        self.best_weights: dict[str, Tensor] | None = None
+        self.best_weights: dict[str, Tensor] | None = None  # those to evaluate, where not the last ones
         self._built: OrderedDict[SampledNetwork, tuple[ComputationGraph, tuple[Step, ...]]] = OrderedDict()
 
     def run(self) -> TrainingState:
@@ -134,6 +135,7 @@ class Trainer:
                 if n_ran:
                     state.window.append((loss, accuracy))
                 state.step += 1
+                self._average()
                 last = state.step == protocol.steps
                 validated = (
                     self._validate() if state.step % self.track.selection.interval == 0 or last else None
@@ -153,9 +155,18 @@ class Trainer:
                     self.save()
                 if stop and not last:
                     raise KeyboardInterrupt
-        if self.track.selection.rule == "best-val" and self.best_weights is not None:
+        if self.track.selection.rule != "last" and self.best_weights is not None:
             self.ghn.load_state_dict(self.best_weights)
         return state
+
+    def _average(self) -> None:
+        """Add the weights after a step to their mean, if the track evaluates the mean of the last ones."""
+        mean_steps = self.track.selection.mean_steps
+        if mean_steps is None:
+            return
+        count = self.state.step - (self.track.training.steps - mean_steps)
+        if count > 0:
+            self.best_weights = add_to_mean(self.best_weights, self.ghn, count)
 
     def _step(self, step: int, sampled: Sequence[SampledNetwork], lr: float) -> tuple[float, float, int]:
         """One update; returns mean loss, mean accuracy and the number of networks that ran."""
