@@ -45,6 +45,10 @@ def list_() -> None:
     console.print()
     for edges in dict.fromkeys(spec.edges for spec in specs):
         console.print(f"edges {edges}: {EDGES[edges]}", highlight=False)
+    console.print(
+        "Controls of any GNN: control:same:GNN, control:shuffled:GNN, control:matched:GNN (docs/controls.md)",
+        highlight=False,
+    )
     missing = sorted({str(spec.extra) for spec in specs if spec.missing})
     for extra in missing:
         console.print(f"To install {extra}: pip install 'deepnets-bench[{extra}]'", markup=False)

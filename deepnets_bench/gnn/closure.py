@@ -31,7 +31,12 @@ from typing import Any
 from deepnets_bench.errors import BadInput
 
 PACKAGE = "deepnets_bench"
-OWN = ("deepnets_bench.baselines", "deepnets_bench.ghn", "deepnets_bench.gnn.layers")
+OWN = (
+    "deepnets_bench.baselines",
+    "deepnets_bench.ghn",
+    "deepnets_bench.gnn.layers",
+    "deepnets_bench.gnn.controls",
+)
 NUMERICS = frozenset({"torch", "triton", "numpy", "numba"})
 FILE_PREFIX = "deepnets_bench_file_"  # modules of files given by path; their names depend on the folder
 

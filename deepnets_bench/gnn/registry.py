@@ -14,6 +14,7 @@ from deepnets_bench.gnn.spec import GNNSpec, read_declaration, spec_of
 
 ENTRY_POINTS = "deepnets_bench.gnns"
 BASELINES = "deepnets_bench.baselines"
+CONTROL = "control:"  # before the kind of a control and the name of a GNN: `deepnets_bench.gnn.controls`
 
 REGISTRY: dict[str, GNNSpec] = {}
 
@@ -29,9 +30,12 @@ def register(spec: GNNSpec) -> GNNSpec:
 def resolve(name: str) -> GNNSpec:
     """The GNN behind `--gnn NAME`.
 
-    NAME is a registered name (`gat`, `dgl:gat`, an installed plug-in), a file (`./mine.py:MyGNN`) or a class
-    path (`package.module:Class`). Raises `UnknownName` with the choices, `MissingExtra`, or `BadInput`.
+    NAME is a registered name (`gat`, `dgl:gat`, an installed plug-in), a file (`./mine.py:MyGNN`), a class
+    path (`package.module:Class`), or a control of one of these (`control:shuffled:gat`). Raises
+    `UnknownName` with the choices, `MissingExtra`, or `BadInput`.
     """
+    if name.startswith(CONTROL):
+        return _control(name)
     broken = _discover()
     if name in REGISTRY:
         return REGISTRY[name]
@@ -53,8 +57,13 @@ def resolve(name: str) -> GNNSpec:
 
 
 def is_registered(name: str) -> bool:
-    """True for the name of a baseline, an installed plug-in or a call of `register`; imports none of them."""
+    """True for the name of a baseline, an installed plug-in or a call of `register`, and of a control of one.
+
+    It imports none of them.
+    """
     _discover()
+    if name.startswith(CONTROL):
+        name = name.removeprefix(CONTROL).partition(":")[2]
     return name in REGISTRY or name in _plugins()
 
 
@@ -99,6 +108,15 @@ def _plugins() -> dict[str, EntryPoint]:
             )
         plugins[plugin.name] = plugin
     return plugins
+
+
+def _control(name: str) -> GNNSpec:
+    kind, colon, inner = name.removeprefix(CONTROL).partition(":")
+    if not colon or not inner:
+        raise BadInput(f"A control is named control:KIND:GNN, such as control:shuffled:gat, not '{name}'.")
+    from deepnets_bench.gnn.controls import control_of  # with PyTorch
+
+    return control_of(kind, resolve(inner))
 
 
 def _load_plugin(plugin: EntryPoint) -> GNNSpec:

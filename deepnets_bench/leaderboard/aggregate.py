@@ -23,6 +23,7 @@ from deepnets_bench.leaderboard.results import ResultRow
 SPLITS = ("val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # the order of every table
 SELECTION_SPLIT = "val"  # for development: choices are made on it, so it never counts in a rank
 REFERENCE_SPLIT = "test"  # in distribution: the gap of every other split is measured from it
+CONTROL = "control:"  # begins the name of every control, as `deepnets_bench.gnn.registry` has it
 OOD = "OOD"  # in tables, the mean over all splits but val and test
 
 
@@ -135,7 +136,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """The ranking of one track version; `notes` says what a reader must know about the numbers."""
+    """The ranking of one track version; `notes` says what a reader must know about the numbers.
+
+    `controls` are the entries that are no GNNs to be ranked: see `deepnets_bench.leaderboard.controls`.
+    """
 
     track: str
     track_version: int
@@ -143,6 +147,7 @@ class Board:
     splits: tuple[str, ...]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    controls: tuple[Entry, ...] = ()
 
     @property
     def title(self) -> str:
@@ -183,7 +188,7 @@ def select_board(
         raise BadInput(f"There are no results of track {wanted}; the file holds {held or 'no rows'}.")
     found = [b for b in found if b.track_version == found[0].track_version]
     board = next((b for b in found if b.comparable is not smoke), found[0])
-    left_out = sum(len(entry.rows) for b in found if b is not board for entry in b.entries)
+    left_out = sum(len(e.rows) for b in found if b is not board for e in (*b.entries, *b.controls))
     if not left_out:
         return board
     kind = "not comparable (smoke runs)" if board.comparable else "comparable"
@@ -229,10 +234,11 @@ def latest_rows(rows: Iterable[ResultRow]) -> tuple[list[ResultRow], list[str]]:
 
 def find_entry(board: Board, query: str) -> Entry:
     """The method called `query`: a full name, or a GNN that is on the board with one set of options only."""
-    found = [entry for entry in board.entries if entry.name == query]
-    found = found or [entry for entry in board.entries if entry.gnn == query]
+    entries = (*board.entries, *board.controls)
+    found = [entry for entry in entries if entry.name == query]
+    found = found or [entry for entry in entries if entry.gnn == query]
     if len(found) != 1:
-        raise UnknownName("method", query, [entry.name for entry in board.entries], f"of {board.title}")
+        raise UnknownName("method", query, [entry.name for entry in entries], f"of {board.title}")
     return found[0]
 
 
@@ -267,7 +273,9 @@ def _board(rows: Sequence[ResultRow], again: Sequence[ResultRow], calibration: C
     notes = [*map(_left_out_note, admission.left_out), *admission.notes, *repeats]
     splits = split_order(row.split for row in kept)
     by_method = group_by(kept, lambda row: (row.gnn, row.gnn_options))
-    entries = [_entry(gnn, options, group, again) for (gnn, options), group in by_method.items()]
+    everything = [_entry(gnn, options, group, again) for (gnn, options), group in by_method.items()]
+    entries = [entry for entry in everything if not entry.gnn.startswith(CONTROL)]
+    controls = sorted((e for e in everything if e.gnn.startswith(CONTROL)), key=lambda e: e.name)
     scored = [split for split in splits if split != SELECTION_SPLIT]
     means = {e.name: {split: e.value(split) for split in scored} for e in entries}
     ranks = average_ranks(
@@ -284,7 +292,9 @@ def _board(rows: Sequence[ResultRow], again: Sequence[ResultRow], calibration: C
     notes += [note for entry in entries for note in _reproduction_notes(entry)]
     first = rows[0]
     ordered = tuple(sort_entries(entries, "average_rank", splits))
-    return Board(first.track, first.track_version, first.comparable, splits, ordered, tuple(notes))
+    return Board(
+        first.track, first.track_version, first.comparable, splits, ordered, tuple(notes), tuple(controls)
+    )
 
 
 def _entry(gnn: str, options: str, rows: Sequence[ResultRow], again: Sequence[ResultRow]) -> Entry:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 
 from deepnets_bench.leaderboard.aggregate import COSTS, Board
+from deepnets_bench.leaderboard.controls import control_tables
 from deepnets_bench.leaderboard.inference import Analysis
 from deepnets_bench.leaderboard.reference import reference_tables
 from deepnets_bench.leaderboard.report import cost_table, ranking_table
@@ -22,6 +23,7 @@ def tables(board: Board, analyses: Analyses, note: str | None, cost: bool = True
     return [
         ranking_table(board, note, analyses),
         verdict_table(board, analyses),
+        *control_tables(board),
         *([cost_table(board)] if cost else []),
         *reference_tables(board.track),
     ]

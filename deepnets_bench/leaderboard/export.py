@@ -18,6 +18,7 @@ def board_data(board: Board, analyses: Mapping[str, Analysis]) -> dict[str, Any]
         **_board_keys(board),
         "splits": list(board.splits),
         "gnns": [_entry(entry) for entry in board.entries],
+        "controls": [_entry(entry) for entry in board.controls],
         "analyses": {key: _analysis(analysis) for key, analysis in analyses.items()},
         "notes": list(board.notes),
     }

@@ -58,7 +58,9 @@ def cost_table(board: Board) -> Table:
 
 def provenance(board: Board) -> str:
     """On which machines, with which versions and when the finished rows of a board were made."""
-    finished = [row for entry in board.entries for row in entry.rows if row.status == "ok"]
+    finished = [
+        row for entry in (*board.entries, *board.controls) for row in entry.rows if row.status == "ok"
+    ]
 
     def named(values: Iterable[str]) -> str:
         return ", ".join(sorted(set(values) - {""})) or "not recorded"

@@ -68,7 +68,16 @@ def test_compare_as_json(results: Path) -> None:
 
 def test_show_as_json(results: Path) -> None:
     data = json.loads(invoke("show", "--track", "mine", "--results", results, "--format", "json").output)
-    assert list(data) == ["track", "track_version", "comparable", "splits", "gnns", "analyses", "notes"]
+    assert list(data) == [
+        "track",
+        "track_version",
+        "comparable",
+        "splits",
+        "gnns",
+        "controls",
+        "analyses",
+        "notes",
+    ]
     assert [gnn["name"] for gnn in data["gnns"]] == ["b", "a"]
     assert list(data["gnns"][0]) == ["name", "gnn", "gnn_options", "seeds", "average_rank", "splits", "costs"]
     assert data["gnns"][1]["splits"]["test"]["mean"] == pytest.approx(0.372)
