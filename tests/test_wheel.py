@@ -35,6 +35,87 @@ class WithoutExtras(MetaPathFinder):
 sys.meta_path.insert(0, WithoutExtras())
 """
 
+# Every public name as its types say it is used.
+SCRIPT = """
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import deepnets_bench as dnb
+from deepnets_bench.generators import generate, sample
+from deepnets_bench.gnn import register
+from deepnets_bench.predefined import DARTS
+
+
+class MyGNN(nn.Module):
+    edges = "both"
+
+    def __init__(self, dim: int, depth: int = 2) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(depth))
+
+    def forward(self, x: Tensor, batch: dnb.GraphBatch) -> Tensor:
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return x
+
+
+def widths(arch: dnb.Architecture, graph: dnb.ComputationGraph) -> list[int]:
+    net: dnb.Network = arch.build(width=32, image_size=32, num_classes=10, fc_dim=None)
+    program: dnb.Program = arch.program(width=32)
+    return [graph.num_nodes, program.num_params, len(list(net.parameters()))]
+
+
+def predicted(ghn: dnb.GHN, arch: dnb.Architecture) -> Tensor:
+    params: dict[str, Tensor] = ghn.predict(arch, width=32, image_size=32, num_classes=10, fc_dim=None)
+    return arch.build(width=32).run(torch.rand(2, 3, 32, 32), params)
+
+
+genotype: dnb.Genotype = DARTS
+arch = dnb.Architecture(genotype, n_cells=8)
+fingerprint: str = dnb.Architecture.from_dict(arch.to_dict()).fingerprint()
+graph = arch.graph(width=32)
+edge_index, distance = graph.shortest_paths(cutoff=50)
+print(graph.op, graph.cell, graph.param_name, graph.param_shape, edge_index.shape, distance.shape)
+traced = dnb.ComputationGraph.from_module(nn.Linear(4, 2), input_shape=(4,))
+print(widths(sample("deep", 0), traced), dnb.PRIMITIVES, dnb.CELL_OPS, fingerprint, dnb.__version__)
+generate("wide", Path("data"), 10)
+dataset = dnb.DeepNets1M("data", split="wide", virtual_edges=50)
+register(dnb.GNNSpec("mine", MyGNN, edges="both"))
+
+ghn = dnb.GHN.from_config("ghn2", gnn="gat", num_classes=10)
+ghn.save("ghn.safetensors")
+logits: Tensor = predicted(dnb.GHN.load("ghn.safetensors", trust=True), arch)
+module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(7200, 10))
+ghn.initialize(module)
+dnb.recalibrate(module, [(torch.rand(2, 3, 32, 32), torch.zeros(2))])
+
+bench = dnb.Benchmark("digits", data="data", quiet=True)
+track: dnb.Track = bench.track
+try:
+    rows = bench.run(MyGNN, seeds=(0, 1), out="mine", options={"depth": 3}, smoke=True, device="cpu")
+except dnb.RunFailed as error:
+    print(error.exit_code)
+except (dnb.UnknownName, dnb.CorruptFile, dnb.MissingExtra, dnb.BadInput, dnb.DeepNetsError) as error:
+    print(error)
+else:
+    print(rows["accuracy_mean"].mean(), track.seeds)
+fresh: dnb.GHN = bench.ghn(MyGNN, seed=0)
+accuracies = bench.evaluate(fresh, splits=("test",), noise=0.1)
+print(accuracies.groupby("split")["accuracy"].mean())
+board = dnb.Leaderboard("mine", smoke=True)
+print(board.rows, board.scores, board.ranking(), board.compare("gat", "mlp"), board.pairs("references"))
+print(board.detectable(), board.notes)
+texts: list[str] = [board.to_latex(), board.to_markdown(), board.to_html(), board.to_json()]
+"""
+WRONG = """
+import deepnets_bench as dnb
+
+dnb.Benchmark("digits").run(3.5, seeds="0")
+dnb.Architecture.from_dict({}).graph(width="wide")
+"""
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -106,3 +187,19 @@ def test_it_generates_runs_and_shows_without_extras(environment: Path, tmp_path:
     assert "ready" in run("generate", "--split", "val", "--num", "3", "--out", "data")
     run("run", "--gnn", "mlp", "--smoke", "--seeds", "0", "--data", "data", "--out", "out")
     assert "mlp" in run("leaderboard", "show", "--results", "out/results.csv", "--smoke")
+
+
+@pytest.mark.wheel
+def test_a_users_script_passes_strict_type_checking(environment: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="needs the extra 'dev'")
+
+    def check(script: str) -> str:
+        (tmp_path / "script.py").write_text(script)
+        command = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull]
+        command += ["--python-executable", str(environment / "python"), "script.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    assert check(SCRIPT) == "Success: no issues found in 1 source file\n"
+    found = check(WRONG)  # and the types are seen, not Any
+    assert 'has incompatible type "float"' in found
+    assert 'incompatible type "str"; expected "int"' in found

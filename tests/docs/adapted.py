@@ -70,6 +70,9 @@ COMMANDS = {
     "--scheduler tcp://HOST:PORT": _CLUSTER,
     "python tests/benchmarks/scaling.py 1000 10000 100000 1000000 --workers 2": _TIMED,
 }
-BLOCKS = {
+BLOCKS = {  # `instead` takes the place of the first line
+    'bench = dnb.Benchmark("digits", data="data")  # a track and its data, which are generated when needed': (
+        _small('bench = dnb.Benchmark("tiny.toml", data="data")')
+    ),
     "from dask_jobqueue import SLURMCluster": _skip("needs a Slurm cluster"),
 }

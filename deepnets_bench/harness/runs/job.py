@@ -126,7 +126,7 @@ def carry_out(
     make_folder(folder)
     torch.set_num_threads(track.training.threads)
     device = pick_device(options.device, rank)
-    images = load_images(track.images, dataset.images)
+    images = load_images(track.images, dataset.images).to(device)
     ghn = build_ghn(track, job.gnn, images.num_classes, job.seed)
     compute = Compute(device, track.training.precision, process)
     trainer = _trainer(job, dataset, ghn, images, compute, folder, report)
@@ -134,16 +134,13 @@ def carry_out(
     if rank:
         return []
     ghn.save(folder / "ghn.safetensors")
-    splits = list(track.evaluation.splits)
-    results = dict(score_splits(ghn, track, dataset.root, images.to(device), splits, report))
+    results = dict(score_splits(ghn, track, dataset.root, images, list(track.evaluation.splits), report))
     measured = _training_columns(ghn, state) | {
         "scores_file": _write_scores(out, folder.name, results),
         "peak_memory_mb": _peak_memory_mb(device),
         "device": _device_name(device, compute.size),
     }
-    remark = failed_networks(state.failures, state.last_failure)
-    outcomes = {split: measured | _evaluation_columns(result, remark) for split, result in results.items()}
-    rows = result_rows(job, dataset, outcomes)
+    rows = result_rows(job, dataset, _outcomes(measured, state, results))
     append_rows(out / RESULTS, rows)
     return rows
 
@@ -208,6 +205,14 @@ def _training_columns(ghn: GHN, state: TrainingState) -> dict[str, Any]:
         "train_seconds": round(state.seconds, 2),
         "train_cpu_seconds": round(state.cpu_seconds, 2),
     }
+
+
+def _outcomes(
+    measured: Mapping[str, Any], state: TrainingState, results: Mapping[str, Evaluation]
+) -> dict[str, dict[str, Any]]:
+    """What was measured of the whole job, beside what was measured on each split."""
+    remark = failed_networks(state.failures, state.last_failure)
+    return {split: {**measured, **_evaluation_columns(result, remark)} for split, result in results.items()}
 
 
 def _evaluation_columns(result: Evaluation, remark: str) -> dict[str, Any]:
