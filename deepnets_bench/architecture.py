@@ -13,7 +13,7 @@ import numpy as np
 
 from deepnets_bench.compiler import instructions as ir
 from deepnets_bench.compiler.primitives import CELL_OPS, NORMS
-from deepnets_bench.compiler.program import Program, check_sizes, compile_code
+from deepnets_bench.compiler.program import NetworkSize, Program, compile_code
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.graphs.graph import ComputationGraph
 
@@ -181,16 +181,19 @@ class Architecture:
     def program(
         self, width: int = 32, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
     ) -> Program:
-        """Compile to the list of operations both the graph and the network are derived from."""
-        return compile(self, width=width, image_size=image_size, num_classes=num_classes, fc_dim=fc_dim)
+        """Compile to the list of operations both the graph and the network are derived from.
+
+        Arguments are those of `NetworkSize`. Raises `BadInput` for sizes that no form supports.
+        """
+        size = NetworkSize(width, image_size, num_classes, fc_dim)
+        size.check(is_vit=self.is_vit)
+        return compile_code(self.encoded, size)
 
     def graph(
         self, width: int = 32, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
     ) -> ComputationGraph:
         """The computation graph at a width (channels of the first cell); needs no torch."""
-        return ComputationGraph.from_program(
-            self.program(width=width, image_size=image_size, num_classes=num_classes, fc_dim=fc_dim)
-        )
+        return ComputationGraph.from_program(self.program(width, image_size, num_classes, fc_dim))
 
     def build(
         self, width: int = 32, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
@@ -198,9 +201,7 @@ class Architecture:
         """The network as a `torch.nn.Module` with every parameter, those of dead branches included."""
         from deepnets_bench.networks.network import Network
 
-        return Network(
-            self.program(width=width, image_size=image_size, num_classes=num_classes, fc_dim=fc_dim)
-        )
+        return Network(self.program(width, image_size, num_classes, fc_dim))
 
 
 def encode(arch: Architecture) -> np.ndarray:
@@ -269,18 +270,6 @@ def _encoded_length(code: list[int]) -> int:
         + code[ir.CONCAT_NORMAL]
         + code[ir.CONCAT_REDUCE]
     )
-
-
-def compile(
-    arch: Architecture, *, width: int, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
-) -> Program:
-    """Compile an architecture at a width (channels of its first cell).
-
-    `image_size` up to 64 (a multiple of 8) takes the CIFAR form, above (a multiple of 32) the ImageNet
-    form; `fc_dim` replaces the architecture's. Raises `BadInput` for sizes that no form supports.
-    """
-    check_sizes(width, image_size, num_classes, fc_dim, is_vit=arch.is_vit)
-    return compile_code(encode(arch), width, image_size, num_classes, fc_dim)
 
 
 def _sorted_steps(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepnets_bench.architecture import Architecture, Genotype
 from deepnets_bench.compiler import instructions as ir
-from deepnets_bench.compiler.program import Program, check_sizes
+from deepnets_bench.compiler.program import NetworkSize, Program
 from deepnets_bench.graphs.graph import ComputationGraph
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ResNet50:
         self, width: int = 64, image_size: int = 32, num_classes: int = 10, fc_dim: int | None = None
     ) -> Program:
         """Compile; `fc_dim` has no effect and `width` scales the network (64 is the original)."""
-        check_sizes(width, image_size, num_classes, fc_dim, is_vit=False)
+        NetworkSize(width, image_size, num_classes, fc_dim).check(is_vit=False)
         return _resnet50(width, image_size > ir.IMAGENET_FROM, num_classes)
 
     def graph(self, *sizes: Any, **named: Any) -> ComputationGraph:

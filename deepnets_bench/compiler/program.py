@@ -109,27 +109,39 @@ def weight_shape(row: list[int]) -> tuple[int, ...]:
     return (row[OUT_CH],)
 
 
-def compile_code(
-    code: np.ndarray, width: int, image_size: int, num_classes: int, fc_dim: int | None
-) -> Program:
-    """Compile a valid encoded architecture (int32) at sizes that were checked."""
-    fc_dim = fc_dim or int(code[FC_DIM])
-    table, args, n_rows, n_args, valid = emit(code, width, image_size, num_classes, fc_dim)
+@dataclass(frozen=True)
+class NetworkSize:
+    """How large an architecture is built: channels of its first cell, images, classes, hidden units.
+
+    `image_size` up to 64 (a multiple of 8) takes the CIFAR form, above (a multiple of 32) the ImageNet form;
+    `fc_dim` None is the architecture's own.
+    """
+
+    width: int = 32
+    image_size: int = 32
+    num_classes: int = 10
+    fc_dim: int | None = None
+
+    def check(self, *, is_vit: bool) -> None:
+        """Raise `BadInput` for sizes that cannot be compiled; `is_vit` for a network with attention."""
+        for name, value in (
+            ("width", self.width),
+            ("num_classes", self.num_classes),
+            ("fc_dim", 1 if self.fc_dim is None else self.fc_dim),
+        ):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise BadInput(f"{name} must be a positive whole number, not {value!r}.")
+        if self.width % 2 or (is_vit and self.width < HEADS):
+            raise BadInput(f"width must be even, and at least {HEADS} with attention; got {self.width}.")
+        pixels = self.image_size
+        multiple = 8 if pixels <= IMAGENET_FROM else 32
+        if isinstance(pixels, bool) or pixels < 16 or pixels % multiple:
+            raise BadInput(f"image_size must be a multiple of 8 from 16 to 64, or of 32 above; got {pixels}.")
+
+
+def compile_code(code: np.ndarray, size: NetworkSize) -> Program:
+    """Compile a valid encoded architecture (int32) at a size that was checked."""
+    fc_dim = size.fc_dim or int(code[FC_DIM])
+    table, args, n_rows, n_args, valid = emit(code, size.width, size.image_size, size.num_classes, fc_dim)
     tracks_statistics = NORMS[code[NORM_KIND]] == "bn-track"
     return Program(table[:n_rows], args[:n_args], bool(valid), tracks_statistics)
-
-
-def check_sizes(width: int, image_size: int, num_classes: int, fc_dim: int | None, *, is_vit: bool) -> None:
-    """Raise `BadInput` for a width, image size, number of classes or fc_dim that cannot be compiled."""
-    for name, value in (
-        ("width", width),
-        ("num_classes", num_classes),
-        ("fc_dim", 1 if fc_dim is None else fc_dim),
-    ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise BadInput(f"{name} must be a positive whole number, not {value!r}.")
-    if width % 2 or (is_vit and width < HEADS):
-        raise BadInput(f"width must be even, and at least {HEADS} with attention; got {width}.")
-    multiple = 8 if image_size <= IMAGENET_FROM else 32
-    if isinstance(image_size, bool) or image_size < 16 or image_size % multiple:
-        raise BadInput(f"image_size must be a multiple of 8 from 16 to 64, or of 32 above; got {image_size}.")

@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 from torch_geometric.data import Dataset
 
 from deepnets_bench.compiler.instructions import HEADS, IMAGENET_FROM
-from deepnets_bench.compiler.program import check_sizes
+from deepnets_bench.compiler.program import NetworkSize
 from deepnets_bench.data.graph_batch import GraphBatch, Transform, transformed
 from deepnets_bench.data.shards import GraphRecord, open_split
 from deepnets_bench.data.widths import PAPER_RULES, draw_sizes
@@ -84,7 +84,8 @@ class DeepNets1M(Dataset):
                 f"{name} would change the generated files, which others read and checksums verify; {instead}."
             )
         super().__init__(transform=transform)
-        check_sizes(HEADS if width is None else width, image_size, num_classes, fc_dim, is_vit=True)
+        size = NetworkSize(HEADS if width is None else width, image_size, num_classes, fc_dim)
+        size.check(is_vit=True)
         self.reader = open_split(root, split)
         self.split = split
         self.virtual_edges = virtual_edges

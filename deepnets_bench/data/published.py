@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from deepnets_bench import __version__
-from deepnets_bench.architecture import Architecture, compile, decode, encode
+from deepnets_bench.architecture import Architecture, decode, encode
 from deepnets_bench.compiler.canonical import canonical_key
 from deepnets_bench.data.graph_codec import MAX_NODES
 from deepnets_bench.data.manifest import (
@@ -329,8 +329,7 @@ def _widths(split: str, network: _Network) -> tuple[int, int]:
 def _rebuild(arch: Architecture, widths: tuple[int, int]) -> tuple[ComputationGraph, tuple[int, ...]]:
     """The graph (in CIFAR-10 form, as stored in our shards) and the parameters in both forms."""
     programs = [
-        compile(arch, width=width, image_size=size, num_classes=classes)
-        for width, (_, size, classes) in zip(widths, _FORMS, strict=True)
+        arch.program(width, size, classes) for width, (_, size, classes) in zip(widths, _FORMS, strict=True)
     ]
     if not all(program.valid for program in programs):
         raise BadInput("nothing leads from its input to its logits.")

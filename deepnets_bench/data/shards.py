@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from deepnets_bench.architecture import Architecture, decode
 from deepnets_bench.compiler import instructions as ir
-from deepnets_bench.compiler.program import Program, compile_code
+from deepnets_bench.compiler.program import NetworkSize, Program, compile_code
 from deepnets_bench.data.graph_codec import MAX_NODES, PROBLEMS, pack_edges, unpack
 from deepnets_bench.data.manifest import (
     FORMAT,
@@ -98,7 +98,7 @@ class GraphRecord:
         """Compile the stored integers; arguments as `Architecture.program`, for sizes that were checked."""
         if self.name is not None:
             return ResNet50().program(width, image_size, num_classes, fc_dim)
-        return compile_code(self.encoded, width, image_size, num_classes, fc_dim)
+        return compile_code(self.encoded, NetworkSize(width, image_size, num_classes, fc_dim))
 
     @property
     def architecture(self) -> Architecture:
