@@ -342,7 +342,8 @@ def noise_of(track: Track, noise: float | str | None) -> float | None:
         return track.evaluation.noise
     std = noise if isinstance(noise, (int, float)) else math.nan
     if not 0 < std <= 1:
-        raise BadInput(f"noise is a standard deviation above 0 and up to 1, or 'track', not '{noise}'.")
+        given = noise if isinstance(noise, str) else f"{noise:g}"
+        raise BadInput(f"noise is a standard deviation above 0 and up to 1, or 'track', not '{given}'.")
     return float(std)
 
 
