@@ -10,7 +10,7 @@ import warnings
 import typer
 
 from deepnets_bench import __version__
-from deepnets_bench.commands import data, gnn, leaderboard, predict, run
+from deepnets_bench.commands import data, doctor, gnn, leaderboard, predict, run
 from deepnets_bench.errors import DeepNetsError
 from deepnets_bench.system.terminal import show_in_any_encoding
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (data, run, predict, gnn, leaderboard):
+for module in (data, run, predict, gnn, leaderboard, doctor):
     module.register(app)
 
 

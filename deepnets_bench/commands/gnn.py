@@ -21,37 +21,38 @@ def register(app_: typer.Typer) -> None:
 
 
 @app.command("list")
-def list_() -> None:
-    """Every GNN that `--gnn` knows by name: its library, options, the edges it sees, its source."""
-    from rich.console import Console
-    from rich.table import Table
-
+def list_(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also print the paper of each.")] = False,
+) -> None:
+    """Every GNN that `--gnn` knows by name: its library, the edges it sees, its options."""
     from deepnets_bench.gnn import EDGES, catalogue
+    from deepnets_bench.system.terminal import aligned, wrapped
 
     specs, broken = catalogue()
-    table = Table(box=None, pad_edge=False)
-    for heading in ("gnn", "library", "edges", "options", "source"):
-        table.add_column(heading, overflow="fold")
-    for spec in specs:
-        table.add_row(
+    rows = [
+        (
             spec.name,
-            f"{spec.backend} (not installed)" if spec.missing else spec.backend,
+            f"{spec.backend} (missing)" if spec.missing else spec.backend,
             spec.edges,
             " ".join(f"{key}={value}" for key, value in spec.options.items()),
-            spec.source,
         )
-    console = Console()
-    console.print(table)
-    console.print()
+        for spec in specs
+    ]
+    heading, *lines = aligned([("gnn", "library", "edges", "options"), *rows])
+    typer.echo(heading)
+    for spec, line in zip(specs, lines, strict=True):
+        typer.echo(line)
+        if verbose and spec.source:
+            typer.echo(wrapped(spec.source, indent=4))
+    typer.echo()
     for edges in dict.fromkeys(spec.edges for spec in specs):
-        console.print(f"edges {edges}: {EDGES[edges]}", highlight=False)
-    console.print(
-        "Controls of any GNN: control:same:GNN, control:shuffled:GNN, control:matched:GNN (docs/controls.md)",
-        highlight=False,
+        typer.echo(wrapped(f"edges {edges}: {EDGES[edges]}", indent=4, first=0))
+    controls = (
+        "Controls of any GNN: control:same:GNN, control:shuffled:GNN, control:matched:GNN (docs/controls.md)"
     )
-    missing = sorted({str(spec.extra) for spec in specs if spec.missing})
-    for extra in missing:
-        console.print(f"To install {extra}: pip install 'deepnets-bench[{extra}]'", markup=False)
+    typer.echo(wrapped(controls, indent=4, first=0))
+    for extra in sorted({str(spec.extra) for spec in specs if spec.missing}):
+        typer.echo(f"To install {extra}: pip install 'deepnets-bench[{extra}]'")
     for name, reason in broken.items():
         typer.echo(f"Warning: GNN '{name}' is skipped: {reason}", err=True)
 
@@ -60,7 +61,7 @@ def list_() -> None:
 def check(
     name: Annotated[str, typer.Argument(help="A name, ./file.py:Class, or package.module:Class.")],
     option: OptionsOption = None,
-    dim: Annotated[int, typer.Option(help="Node width.", min=1)] = 32,
+    dim: Annotated[int, typer.Option(help="Node width.", min=1, metavar="N")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:INDEX.")] = "cpu",
 ) -> None:
     """Try a GNN on small real graphs: shapes, invariances, gradients, determinism. Seconds."""

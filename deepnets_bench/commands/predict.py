@@ -55,7 +55,7 @@ def predict(
         ),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the images; 224 for torchvision, else 32.")
+        int | None, typer.Option(min=1, metavar="N", help="Side of the images; 224 for torchvision, else 32.")
     ] = None,
     width: Annotated[int, typer.Option(help="Channels of the first cell, for an architecture.")] = 32,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,

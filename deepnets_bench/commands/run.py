@@ -40,20 +40,24 @@ SeedsOption = Annotated[
 GNNOptions = Annotated[
     list[str] | None, typer.Option("--gnn-option", help="key=value, handed to the GNN; may be repeated.")
 ]
-SmokeOption = Annotated[bool, typer.Option(help="Everything once, in little; not comparable.")]
+SmokeOption = Annotated[bool, typer.Option("--smoke", help="Everything once, in little; not comparable.")]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Folder of the results; ./leaderboards/TRACK when not given.")
+    Path | None, typer.Option("--out", help="Folder of the results; leaderboards/TRACK when not given.")
 ]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 into --images.")]
 DevicesOption = Annotated[
-    int, typer.Option(min=1, help="Processes that train a job together, one a GPU; torchrun sets it too.")
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Processes that train a job together, one a GPU; torchrun sets it too."
+    ),
 ]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(help="32, or mixed: bf16, fp16; the track's by default, any other is not comparable."),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option(min=1, help="Jobs at a time; as many as there are cores, one on a GPU.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Jobs at a time; as many as there are cores, one on a GPU."),
 ]
 SchedulerOption = Annotated[
     str | None,
@@ -70,11 +74,12 @@ TuningTrialsOption = Annotated[
     int,
     typer.Option(
         min=0,
+        metavar="N",
         help="Settings of the GNN that were trained on the track to find this one, whatever their seeds: "
         "declared by you, kept in every row.",
     ),
 ]
-ResumeOption = Annotated[bool, typer.Option(help="Continue interrupted trainings.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue interrupted trainings.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -154,10 +159,13 @@ def evaluate(
 def list_tracks() -> None:
     """Print the tracks that come with the package."""
     from deepnets_bench.harness.protocol.tracks import load_track, track_names
+    from deepnets_bench.system.terminal import aligned, wrapped
 
-    for name in track_names():
-        track = load_track(name)
-        typer.echo(f"{name:14s} v{track.version}  {track.label:18s} {track.description}")
+    tracks = [load_track(name) for name in track_names()]
+    lines = aligned([(track.name, f"v{track.version}", track.label) for track in tracks])
+    for line, track in zip(lines, tracks, strict=True):
+        typer.echo(line)
+        typer.echo(wrapped(track.description, indent=4))
 
 
 def show_track(name: Annotated[str, typer.Argument(help="A track's name.")]) -> None:
@@ -171,7 +179,7 @@ def show_track(name: Annotated[str, typer.Argument(help="A track's name.")]) -> 
 def train_frame(
     name: Annotated[str, typer.Argument(help="A track's name, or a .toml file of your own.")],
     number: Annotated[
-        int, typer.Option("--frame", min=0, help="Which of the track's frames, counted from 0.")
+        int, typer.Option("--frame", min=0, metavar="N", help="Which of the track's frames, counted from 0.")
     ] = 0,
     out: Annotated[
         Path | None, typer.Option(help="File to write, which must not exist; the track's when not given.")

@@ -29,33 +29,57 @@ def print_table(table: Table, console: Console) -> None:
     if not console.is_terminal:
         console.file.write(to_text(table) + "\n")
         return
-    from rich.markup import escape
-    from rich.table import Table as RichTable
+    from rich.text import Text
 
-    shown = RichTable(title=escape(table.title), title_justify="left", box=None, padding=(0, 1, 0, 0))
-    first, *others = table.headers
-    longest = max((len(row[0]) for row in table.rows), default=0)
-    shown.add_column(escape(first), overflow="fold", min_width=min(longest, 12))
-    for header in others:
-        shown.add_column(_narrow_header(escape(header)), justify="right", overflow="fold")
-    for name, *cells in table.rows:
-        shown.add_row(escape(name), *(_narrow(escape(cell)) for cell in cells))
-    console.print(shown)
+    console.print(Text(table.title, style="italic"))
+    columns = [
+        [_narrow_header(header), *map(_narrow, cells)]
+        for header, *cells in zip(table.headers, *table.rows, strict=True)
+    ]
+    columns[0] = [table.headers[0], *(row[0] for row in table.rows)]
+    for block in _blocks([_width(column) + 1 for column in columns], console.width):
+        _print_block([columns[0], *(columns[i] for i in block)], console)
     for note in table.notes:
         console.print(note, style="dim", markup=False, highlight=False)
     console.print()
 
 
+def _print_block(columns: Sequence[Sequence[str]], console: Console) -> None:
+    """Columns side by side, each its header and cells; the first one is text."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=None, padding=(0, 1, 0, 0))
+    for i, (header, *_) in enumerate(columns):
+        shown.add_column(Text(header), justify="right" if i else "left", overflow="fold")
+    for cells in zip(*(column[1:] for column in columns), strict=True):
+        shown.add_row(*map(Text, cells))
+    console.print(shown)
+
+
+def _blocks(widths: Sequence[int], limit: int) -> list[range]:
+    """Numbers of the columns that stand side by side beside the first one, which every block repeats."""
+    blocks, start, used = [], 1, widths[0]
+    for i, width in enumerate(widths[1:], 1):
+        if used + width > limit and i > start:
+            blocks.append(range(start, i))
+            start, used = i, widths[0]
+        used += width
+    return [*blocks, range(start, len(widths))]
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(len(line) for cell in column for line in cell.split("\n"))
+
+
 def _narrow(cell: str) -> str:
-    """Six splits fit in 80 columns when the gap has a line of its own."""
+    """More splits stand side by side when the gap has a line of its own."""
     return cell.replace(" ± ", "±").replace(" (", "\n(")
 
 
 def _narrow_header(header: str) -> str:
-    """A metric's words on lines of their own, its arrow beside the last one."""
-    if not header.endswith((" ↓", " ↑")):
-        return header
-    return header[:-2].replace(" ", "\n") + "\u00a0" + header[-1]
+    """Words on lines of their own, a metric's arrow beside the last one."""
+    return re.sub(r" (?![↓↑])", "\n", header)
 
 
 def to_text(table: Table) -> str:

@@ -1,11 +1,14 @@
-"""Output to a terminal, pipe or file of any encoding: what it cannot show becomes plainer, never an error."""
+"""Output to a terminal, pipe or file: any encoding, aligned columns, lines as wide as it is."""
 
 from __future__ import annotations
 
 import codecs
 import io
+import shutil
 import sys
+import textwrap
 import unicodedata
+from collections.abc import Sequence
 
 _HANDLER = "deepnets-bench.plainer"
 # One character for one where that is clear, so that columns stay columns.
@@ -34,3 +37,26 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 def _ascii(character: str) -> str:
     decomposed = unicodedata.normalize("NFKD", _PLAINER.get(character, character))
     return decomposed.encode("ascii", "ignore").decode() or "?"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """One line a row, whose columns begin below each other; never cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def wrapped(text: str, indent: int, first: int | None = None) -> str:
+    """Lines of `text` no wider than the terminal (80 columns where there is none), `indent` spaces in.
+
+    `first` is the indentation of the first line, where it differs. A longer word stays whole.
+    """
+    return textwrap.fill(
+        text,
+        shutil.get_terminal_size().columns,
+        initial_indent=" " * (indent if first is None else first),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

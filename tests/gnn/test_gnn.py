@@ -603,7 +603,7 @@ def app():
 
 
 def test_list(app):
-    out = CliRunner().invoke(app, ["gnn", "list"], env={"COLUMNS": "200"})
+    out = CliRunner().invoke(app, ["gnn", "list", "--verbose"], env={"COLUMNS": "200"})
     assert out.exit_code == 0
     for word in ("dgl:gat", "ghn2", "virtual", "layers=4 heads=4", "Veličković et al.", "in both directions"):
         assert word in out.output

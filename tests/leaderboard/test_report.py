@@ -107,6 +107,22 @@ def test_the_ranking_of_six_splits_fits_in_80_columns() -> None:
     assert lines[3].split() == ["transformer", "2", "1.00", *["25.0±7.1"] * 6]
 
 
+def test_a_table_too_wide_for_the_terminal_goes_on_below_with_its_names() -> None:
+    headers = ("GNN", *(f"split{i}" for i in range(9)))
+    cells = [f"{i}{i}.0 ± {i}.1 (-{i}.2) ab" for i in range(9)]
+    table = Table("t", headers, (("transformerconv", *cells), ("gat", *cells)))
+    out = io.StringIO()
+    print_table(table, Console(file=out, width=80, force_terminal=True, no_color=True))
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines if "±" in line] == [
+        [name, *(f"{i}{i}.0±{i}.1" for i in block)]
+        for block in (range(6), range(6, 9))
+        for name in ("transformerconv", "gat")
+    ]
+    assert sum(line.startswith("GNN") for line in lines) == 2
+
+
 def test_markdown_is_escaped() -> None:
     text = to_markdown(HOSTILE)
     assert text.splitlines()[0] == "## t\\_1"
