@@ -217,7 +217,7 @@ def _kernels() -> str:
     counts = f"{states['compiled']} of {states.total()} compiled"
     if states["stale"]:
         counts += f", {states['stale']} stale"
-    return counts if states["compiled"] == states.total() else f"{counts}; the others are when first used"
+    return counts if states["compiled"] == states.total() else f"{counts}; the rest compile when first used"
 
 
 def _data(root: Path) -> Finding:
