@@ -81,7 +81,9 @@ def check(
     typer.echo(f"{spec.name}: library {spec.backend}, edges {spec.edges}")
     results = run_checks(spec, dim, options=parse_options(option or ()), device=on)
     for result in results:
-        typer.echo(f"  FAIL  {result.name}: {result.problem}" if result.problem else f"  ok    {result.name}")
+        verdict = "FAIL" if result.problem else "note" if result.remark else "ok"
+        sentence = result.problem or result.remark
+        typer.echo(f"  {verdict:4}  {result.name}" + (f": {sentence}" if sentence else ""))
     failed = [result for result in results if result.problem]
     if failed:
         raise BadInput(f"GNN '{spec.name}' breaks the contract in {len(failed)} of {len(results)} checks.")

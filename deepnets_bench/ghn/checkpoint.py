@@ -34,7 +34,9 @@ def write(config: GHNConfig, state: Mapping[str, Tensor], path: str | os.PathLik
     `BadInput` too where the folder is not writable.
     """
     target = Path(path)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # Copies, as layers may share weights: safetensors holds no tensors that do.
+    layout = torch.contiguous_format
+    tensors = {name: tensor.detach().cpu().clone(memory_format=layout) for name, tensor in state.items()}
     if target.suffix == ".pt" and config.gnn is not None:
         raise BadInput(f"The published layout cannot hold GNN '{config.gnn}'; save to a .safetensors file.")
     if target.suffix == ".pt" and config.ve and config.virtual_edges not in (1, PUBLISHED_CUTOFF):

@@ -194,9 +194,9 @@ class DGLAdapter(nn.Module):
     """Calls `module(g, x, ...)` with a DGL graph of the declared edges of a batch.
 
     The graph carries `edata["type"]`, `["weight"]` and `["attr"]`, and in `ndata` what transforms added to
-    the nodes; the [N, heads, d] of DGL's attention
-    layers is flattened to [N, heads·d]. Where DGL cannot use the device of `x`, message passing runs on the
-    CPU with copies of the parameters; gradients reach the originals.
+    the nodes; the [N, heads, d] of DGL's attention layers is flattened to [N, heads·d]. Autocast is off
+    inside, as DGL's kernels know nothing of it. Where DGL cannot use the device of `x`, message passing runs
+    on the CPU with copies of the parameters; gradients reach the originals.
     """
 
     def __init__(
@@ -209,7 +209,8 @@ class DGLAdapter(nn.Module):
         on_device = _dgl_runs_on(x.device.type)
         edges = edges_of(batch, self.edges)
         extra = _arguments(batch, edges, _DGL_SOURCES, self.arguments, self.added)
-        out = self._call(x, batch, edges, extra) if on_device else self._call_on_cpu(x, batch, edges, extra)
+        with torch.autocast(x.device.type, enabled=False):
+            out = (self._call if on_device else self._call_on_cpu)(x, batch, edges, extra)
         return out.flatten(1) if out.dim() == 3 else out
 
     def _call(self, x: Tensor, batch: GraphBatch, edges: Edges, extra: dict[str, Any]) -> Tensor:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from deepnets_bench.errors import BadInput, DeepNetsError, one_line
 from deepnets_bench.gnn.contract import finite_problem, output_problem
+from deepnets_bench.gnn.materialise import materialise, small_batch
 from deepnets_bench.gnn.spec import GNNSpec
+from deepnets_bench.gnn.variants import permute, rebuilt, select, shuffled_edges, tensors, topological_order
 
 if TYPE_CHECKING:
     from deepnets_bench.data.dataset import GraphBatch
@@ -20,12 +25,20 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4  # float32 sums in another order; relative to the largest output
 
 
+class Remark(str):
+    """A sentence about what is permitted, but worth knowing."""
+
+
 @dataclass(frozen=True)
 class CheckResult:
-    """One property of the contract: `problem` is None where it holds, else one sentence."""
+    """One property of the contract: `problem` is None where it holds, else one sentence.
+
+    `remark` says what a user should know of a property that holds; None for nothing.
+    """
 
     name: str
     problem: str | None
+    remark: str | None = None
 
 
 def check(
@@ -38,19 +51,28 @@ def check(
     """Build a GNN and try every property of the contract on a batch of at least two graphs.
 
     `batch` defaults to three small architectures. Where outputs are of the wrong form, not finite or not
-    deterministic, the properties that compare outputs are not tried. The global random state is left as it
-    was. Raises what `GNNSpec.build` raises.
+    deterministic, the properties that compare outputs are not tried, nor are they for a GNN that draws
+    random numbers in evaluation. The global random state is left as it was. Raises what
+    `GNNSpec.construct` raises.
     """
     on = torch.device(device)
     with torch.random.fork_rng(devices=[on] if on.type == "cuda" else []):
         torch.manual_seed(0)
-        module = spec.build(dim, **(options or {})).to(on)
-        trial = _Trial(module, spec.edges, (batch if batch is not None else small_batch()).to(on), dim)
-        results = []
+        build = partial(spec.construct, dim, **(options or {}))
+        trial = _Trial(
+            spec.name, build, build(), spec.edges, batch if batch is not None else small_batch(), dim
+        )
+        results: list[CheckResult] = []
         for name, test in _CHECKS.items():
-            results.append(CheckResult(name, _problem(test, trial)))
-            if results[-1].problem and test in (_output, _finite, _deterministic):
+            if test in _COMPARING and any(result.remark == _DRAWS for result in results):
+                continue
+            found = _finding(test, trial)
+            remark = found if isinstance(found, Remark) else None
+            results.append(CheckResult(name, None if remark else found, remark))
+            if results[-1].problem and test in _FIRST:
                 break
+            if test is _parameters:
+                trial = trial.to(on)
     return results
 
 
@@ -61,26 +83,17 @@ def require(spec: GNNSpec, dim: int = 32, **kwargs: Any) -> None:
             raise BadInput(f"GNN '{spec.name}' breaks the contract ({result.name}): {result.problem}")
 
 
-def small_batch() -> GraphBatch:
-    """A batch of three small real architectures: DARTS, PDARTS and a vision transformer."""
-    from deepnets_bench.architecture import Architecture
-    from deepnets_bench.data.dataset import GraphBatch
-    from deepnets_bench.predefined import DARTS, PDARTS, VIT
-
-    architectures = (
-        Architecture(DARTS, n_cells=3),
-        Architecture(PDARTS, n_cells=2, stem_type=1),
-        Architecture(VIT, n_cells=3, preproc=False, C_mult=1),
-    )
-    return GraphBatch.from_graphs([arch.graph(width=16, image_size=32) for arch in architectures])
-
-
 @dataclass(frozen=True)
 class _Trial:
+    name: str
+    build: Callable[[], nn.Module]
     module: nn.Module
     edges: str
     batch: GraphBatch
     dim: int
+
+    def to(self, device: torch.device) -> _Trial:
+        return replace(self, module=self.module.to(device), batch=self.batch.to(device))
 
     @property
     def x(self) -> Tensor:
@@ -90,14 +103,14 @@ class _Trial:
 
     def evaluate(self, x: Tensor | None = None, batch: GraphBatch | None = None) -> Tensor:
         self.module.eval()
-        with torch.no_grad():
+        with torch.inference_mode():  # as evaluation does
             out: Tensor = self.module(
                 self.x if x is None else x, rebuilt(self.batch) if batch is None else batch
             )
         return out
 
 
-def _problem(test: Callable[[_Trial], str | None], trial: _Trial) -> str | None:
+def _finding(test: Callable[[_Trial], str | None], trial: _Trial) -> str | None:
     try:
         return test(trial)
     except DeepNetsError as error:
@@ -117,6 +130,11 @@ def _moves(trial: _Trial) -> str | None:
     return None
 
 
+def _parameters(trial: _Trial) -> str | None:
+    materialise(trial.name, trial.module, trial.dim)
+    return None
+
+
 def _output(trial: _Trial) -> str | None:
     x = trial.x
     return output_problem(x, trial.evaluate(x))
@@ -127,8 +145,47 @@ def _finite(trial: _Trial) -> str | None:
 
 
 def _deterministic(trial: _Trial) -> str | None:
-    if differ(trial.evaluate(), trial.evaluate()):
-        return "two calls in eval mode differ; switch off dropout and sampling when not self.training."
+    with _seeded():
+        first = trial.evaluate()
+    with _seeded():
+        again = trial.evaluate()
+    if differ(first, again):
+        return "two calls in eval mode differ, though random numbers were the same; keep no state in forward."
+    return Remark(_DRAWS) if differ(trial.evaluate(), trial.evaluate()) else None
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """The generators that evaluation seeds for every network, from one seed; afterwards as before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+_DRAWS = (
+    "forward draws random numbers in eval mode, which an evaluation seeds by the architecture; properties "
+    "that compare outputs are not tried. If it should not, switch off dropout and sampling when not "
+    "self.training."
+)
+
+
+def _saved(trial: _Trial) -> str | None:
+    other = trial.build()
+    materialise(trial.name, other, trial.dim)
+    other.load_state_dict(trial.module.state_dict())
+    loaded = replace(trial, module=other.to(trial.batch.op.device))
+    if differ(trial.evaluate(), loaded.evaluate()):
+        return (
+            "another module with the saved weights gives other outputs; register what __init__ draws as a "
+            "buffer or a parameter."
+        )
     return None
 
 
@@ -195,121 +252,81 @@ def _edges_declared(trial: _Trial) -> str | None:
 
 
 def _gradients(trial: _Trial) -> str | None:
+    alone = replace(trial, batch=select(trial.batch, 0))
+    alone.evaluate()
+    _differentiate(alone)  # after a validation: autograd takes no tensors that were cached there
+    out, gradients = _differentiate(trial)
+    if not out.requires_grad:
+        return Remark(
+            "the output has no gradient: neither the node states x nor parameters of the GNN are trained."
+        )
+    if problem := _gradient_problem(gradients):
+        return problem
+    without = [name for name, gradient in gradients.items() if gradient is None]
+    if without:
+        more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+        return Remark(
+            f"{without[0]}{more} gets no gradient, so it is not trained; remove it or use it in forward."
+        )
+    return None
+
+
+def _mixed_precision(trial: _Trial) -> str | None:
+    """What fails in mixed precision is no fault under a track's own, which is 32 bits for all of ours."""
+    device = trial.batch.op.device.type
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        try:
+            with torch.autocast(device, dtype):
+                out, gradients = _differentiate(trial)
+                problem = output_problem(trial.x, out)
+            problem = problem or finite_problem(out) or _gradient_problem(gradients)
+        except Exception as error:
+            problem = f"forward raises {one_line(error)}."
+        if problem:
+            return Remark(f"not with --precision {precision}: {problem}")
+    return None
+
+
+def _differentiate(trial: _Trial) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """A training pass: the output, and the gradients of the node states and of each parameter."""
     trial.module.train()
     trial.module.zero_grad()
     x = trial.x.requires_grad_()
-    out = trial.module(x, rebuilt(trial.batch))
-    # Random weights: the plain sum of a layer norm's output has gradient zero.
-    (out * torch.randn_like(out)).sum().backward()
+    out: Tensor = trial.module(x, rebuilt(trial.batch))
+    if out.requires_grad:
+        # Random weights: the plain sum of a layer norm's output has gradient zero.
+        (out * torch.randn_like(out)).sum().backward()
     gradients = {"the node states x": x.grad}
     gradients |= {f"parameter {n}": p.grad for n, p in trial.module.named_parameters() if p.requires_grad}
+    return out, gradients
+
+
+def _gradient_problem(gradients: Mapping[str, Tensor | None]) -> str | None:
     for name, gradient in gradients.items():
-        if gradient is None:
-            return f"{name} gets no gradient; remove it or use it in forward."
-        if not gradient.isfinite().all():
+        if gradient is not None and not gradient.isfinite().all():
             return f"the gradient of {name} is NaN or infinite."
     return None
 
 
 _CHECKS: dict[str, Callable[[_Trial], str | None]] = {
     "moves to any device": _moves,  # first, before a forward pass leaves caches
+    "parameters": _parameters,
     "output shape, type and device": _output,
     "finite output": _finite,
     "deterministic in eval mode": _deterministic,
     "inputs left unchanged": _inputs_kept,
+    "saved and loaded": _saved,
     "batch = single graphs": _single,
     "node permutation": _node_permutation,
     "edge order": _edge_order,
     "edges as declared": _edges_declared,
     "finite gradients": _gradients,
+    "mixed precision": _mixed_precision,
 }
+_FIRST = (_parameters, _output, _finite, _deterministic)  # without these, the others say nothing
+_COMPARING = (_saved, _single, _node_permutation, _edge_order, _edges_declared)
 
 
 def differ(a: Tensor, b: Tensor) -> bool:
     """True where two outputs differ by more than rounding."""
     return bool((a - b).abs().max() > TOLERANCE * (1 + b.abs().max()))
-
-
-_NODE_FIELDS = ("op", "cell", "shape", "level")
-_FIELDS = (*_NODE_FIELDS, "edge_index", "virtual_edge_index", "distance", "batch", "ptr")
-
-
-def tensors(batch: GraphBatch) -> dict[str, Tensor]:
-    """The documented tensors of a batch by name."""
-    return {name: getattr(batch, name) for name in _FIELDS}
-
-
-def rebuilt(batch: GraphBatch, /, **changes: Any) -> GraphBatch:
-    """A copy of the documented fields in fresh memory, so that nothing cached on `batch` is reused."""
-    values: dict[str, Any] = {name: tensor.clone() for name, tensor in tensors(batch).items()}
-    values |= {"num_graphs": batch.num_graphs, "graphs": batch.graphs, **changes}
-    return type(batch)(**values)
-
-
-def select(batch: GraphBatch, index: int) -> GraphBatch:
-    """One graph of a batch as a batch of its own."""
-    start, stop = int(batch.ptr[index]), int(batch.ptr[index + 1])
-    inside = {
-        name: (getattr(batch, name)[1] >= start) & (getattr(batch, name)[1] < stop)
-        for name in ("edge_index", "virtual_edge_index")
-    }
-    return rebuilt(
-        batch,
-        **{name: getattr(batch, name)[start:stop].clone() for name in _NODE_FIELDS},
-        edge_index=batch.edge_index[:, inside["edge_index"]] - start,
-        virtual_edge_index=batch.virtual_edge_index[:, inside["virtual_edge_index"]] - start,
-        distance=batch.distance[inside["virtual_edge_index"]],
-        batch=torch.zeros_like(batch.batch[start:stop]),
-        ptr=batch.ptr.new_tensor([0, stop - start]),
-        num_graphs=1,
-        graphs=batch.graphs[index : index + 1],
-    )
-
-
-def topological_order(batch: GraphBatch) -> Tensor:
-    """int64 [N]: another topological order of the nodes, graph by graph, drawn at random."""
-    n = len(batch.op)
-    priority = (batch.batch.cpu() * n + torch.randperm(n)).tolist()
-    followers: list[list[int]] = [[] for _ in range(n)]
-    waiting = [0] * n
-    for source, target in batch.edge_index.t().tolist():
-        followers[source].append(target)
-        waiting[target] += 1
-    ready = [(priority[node], node) for node in range(n) if not waiting[node]]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        _, node = heapq.heappop(ready)
-        order.append(node)
-        for target in followers[node]:
-            waiting[target] -= 1
-            if not waiting[target]:
-                heapq.heappush(ready, (priority[target], target))
-    return torch.tensor(order)
-
-
-def permute(batch: GraphBatch, order: Tensor) -> GraphBatch:
-    """The batch with node `order[i]` renamed to `i`; edge lists sorted again by (target, source)."""
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    changes: dict[str, Any] = {name: getattr(batch, name)[order] for name in _NODE_FIELDS}
-    for name in ("edge_index", "virtual_edge_index"):
-        index = rank[getattr(batch, name)]
-        by_target = (index[1] * len(order) + index[0]).argsort()
-        changes[name] = index[:, by_target]
-        if name == "virtual_edge_index":
-            changes["distance"] = batch.distance[by_target]
-    return rebuilt(batch, **changes, graphs=[])
-
-
-def shuffled_edges(batch: GraphBatch) -> GraphBatch:
-    """The same graphs with both edge lists in random order."""
-    device = batch.op.device
-    real = torch.randperm(batch.edge_index.shape[1]).to(device)
-    virtual = torch.randperm(batch.virtual_edge_index.shape[1]).to(device)
-    return rebuilt(
-        batch,
-        edge_index=batch.edge_index[:, real],
-        virtual_edge_index=batch.virtual_edge_index[:, virtual],
-        distance=batch.distance[virtual],
-    )

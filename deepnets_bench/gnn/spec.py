@@ -57,7 +57,22 @@ class GNNSpec:
         return factory.name if isinstance(factory, ClassPath) else getattr(factory, "__qualname__", "")
 
     def build(self, dim: int, **options: Any) -> nn.Module:
-        """The module with `forward(x, batch) -> x` at node width `dim`.
+        """The module with `forward(x, batch) -> x` at node width `dim`, with all its parameters.
+
+        Raises what `construct` and `materialise` do, and `BadInput` where `forward` returns anything but new
+        node states.
+        """
+        from deepnets_bench.gnn.contract import check_output
+        from deepnets_bench.gnn.materialise import dry_states, materialise
+
+        module = self.construct(dim, **options)
+        out = materialise(self.name, module, dim)
+        if out is not None:
+            check_output(self.name, dry_states(dim), out)
+        return module
+
+    def construct(self, dim: int, **options: Any) -> nn.Module:
+        """The module as its class builds it: without the parameters that the first forward pass makes.
 
         Raises `MissingExtra`, `UnknownName` for an option it does not have, and `BadInput` where the
         constructor refuses the values or `forward` is of no known form.

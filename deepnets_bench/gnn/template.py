@@ -8,7 +8,6 @@ This file trains as it is. Check it, then run it:
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -32,7 +31,8 @@ class MyGNN(nn.Module):
     def forward(self, x: Tensor, batch: Any) -> Tensor:
         """Node states x, float [N, dim], to new node states of the same shape.
 
-        `batch` holds several graphs as one; nodes of a graph are contiguous, in a topological order:
+        `batch` holds several graphs as one; nodes of a graph are contiguous, in a topological order,
+        the input first:
           op                  int64 [N]     what each node computes, an index into deepnets_bench.PRIMITIVES
           edge_index          int64 [2, E]  (source, target) of every dataflow edge
           virtual_edge_index  int64 [2, P]  pairs with a directed path; distance int64 [P] is its length
@@ -42,10 +42,10 @@ class MyGNN(nn.Module):
         source, target = batch.edge_index
         for norm, along, against in zip(self.norms, self.along, self.against, strict=True):
             h = norm(x).relu()
-            # index_add sums what arrives at a node and, unlike index_add_, leaves its input alone.
-            messages = torch.zeros_like(h).index_add(0, target, along(h)[source])
-            messages = messages.index_add(0, source, against(h)[target])
-            x = x + messages
+            # index_add sums what arrives at a node and, unlike index_add_, leaves its input alone. Its two
+            # tensors need the same type: in mixed precision linear layers return another one than x.
+            x = x.index_add(0, target, along(h)[source].to(x.dtype))
+            x = x.index_add(0, source, against(h)[target].to(x.dtype))
         return x
 
     # Two other forms of `forward` work as well, and then `edges` decides which edges arrive:

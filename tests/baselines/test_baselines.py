@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from deepnets_bench.gnn import catalogue, spec_of
-from deepnets_bench.gnn.check import check, small_batch
+from deepnets_bench.gnn.check import check
+from deepnets_bench.gnn.materialise import small_batch
 
 SPECS, BROKEN = catalogue()
 REQUIRED = {
@@ -38,8 +39,8 @@ def test_catalogue():
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_contract(spec, batch):
     results = check(installed(spec), 16, batch=batch)
-    assert len(results) == 10
-    assert [result for result in results if result.problem] == []
+    assert len(results) == 13
+    assert [result for result in results if result.problem or result.remark] == []
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

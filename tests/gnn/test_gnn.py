@@ -29,17 +29,10 @@ from deepnets_bench.gnn import (
     spec_of,
 )
 from deepnets_bench.gnn.adapters import adapt, edges_of
-from deepnets_bench.gnn.check import (
-    check,
-    differ,
-    permute,
-    require,
-    select,
-    small_batch,
-    tensors,
-    topological_order,
-)
+from deepnets_bench.gnn.check import check, differ, require
 from deepnets_bench.gnn.contract import check_output
+from deepnets_bench.gnn.materialise import small_batch
+from deepnets_bench.gnn.variants import permute, select, tensors, topological_order
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +289,7 @@ def test_unmodified_library_models_keep_the_contract(name, options, batch):
     if name.startswith("dgl"):
         pytest.importorskip("dgl", reason="DGL is an extra")
     results = check(resolve(name), 8, options=options, batch=batch)
-    assert len(results) == 10
+    assert len(results) == 13
     assert [result for result in results if result.problem] == []
 
 
@@ -389,6 +382,7 @@ def test_permuted_batch_keeps_the_invariants(batch):
     order = topological_order(batch)
     assert not torch.equal(order, torch.arange(len(order)))
     assert torch.equal(batch.batch[order], batch.batch)
+    assert torch.equal(order[batch.ptr[:-1]], batch.ptr[:-1])  # the inputs stay first
     permuted = permute(batch, order)
     for index in (permuted.edge_index, permuted.virtual_edge_index):
         source, target = index
@@ -444,6 +438,23 @@ class Infinite(Passing):
 class DropoutInEval(Passing):
     def forward(self, x, batch):
         return nn.functional.dropout(super().forward(x, batch), training=True)
+
+
+class KeepsState(Passing):
+    calls = 0
+
+    def forward(self, x, batch):
+        self.calls += 1
+        return super().forward(x, batch) * self.calls
+
+
+class UnsavedProjection(Passing):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.register_buffer("projection", torch.randn(dim, dim), persistent=False)
+
+    def forward(self, x, batch):
+        return super().forward(x @ self.projection, batch)
 
 
 class InPlace(Passing):
@@ -536,7 +547,8 @@ class HidesVirtualEdges(Passing):
         (Leaves, "output shape, type and device", "forward raises SystemExit: 0"),
         (OtherDevice, "output shape, type and device", "on meta where the node states are on cpu"),
         (Infinite, "finite output", "NaN or infinity for 4 nodes"),
-        (DropoutInEval, "deterministic in eval mode", "two calls in eval mode differ"),
+        (KeepsState, "deterministic in eval mode", "two calls in eval mode differ"),
+        (UnsavedProjection, "saved and loaded", "register what __init__ draws as a buffer"),
         (InPlace, "inputs left unchanged", "changes x in place"),
         (InPlaceEdges, "inputs left unchanged", "changes distance in place"),
         (InPlaceInTraining, "inputs left unchanged", "changes level in place"),
@@ -544,7 +556,6 @@ class HidesVirtualEdges(Passing):
         (Leaks, "batch = single graphs", "graph 0 of the batch gets other states than alone"),
         (SeesNumbering, "node permutation", "renumbering the nodes"),
         (SeesEdgeOrder, "edge order", "listing the edges in another order"),
-        (UnusedParameter, "finite gradients", "parameter spare.weight gets no gradient"),
         (NaNGradient, "finite gradients", "gradient of the node states x is NaN"),
         (ClaimsNoEdges, "edges as declared", "edges = 'none' is declared, but the edges"),
         (ClaimsForward, "edges as declared", "against the dataflow"),
@@ -557,6 +568,28 @@ def test_check_finds_each_fault_and_says_it_in_a_sentence(broken, property_, sen
     assert "\n" not in found[property_]
     if broken not in (InPlace, SeesEdgeOrder):  # these break other properties on their way
         assert list(found) == [property_]
+
+
+class Detached(Passing):
+    def forward(self, x, batch):
+        return super().forward(x, batch).detach()
+
+
+@pytest.mark.parametrize(
+    ("target", "property_", "sentence"),
+    [
+        (DropoutInEval, "deterministic in eval mode", "draws random numbers in eval mode"),
+        (UnusedParameter, "finite gradients", r"parameter spare.weight \(and 1 more\) gets no gradient"),
+        (Detached, "finite gradients", "the output has no gradient"),
+        # index_add wants one type; under autocast the linear layer returns another than x has.
+        (Passing, "mixed precision", "not with --precision bf16: forward raises RuntimeError"),
+    ],
+)
+def test_check_remarks_on_what_is_permitted(target, property_, sentence, batch):
+    results = check(spec_of("mine", target), 8, batch=batch)
+    assert [result for result in results if result.problem] == []
+    remarks = {result.name: result.remark for result in results if result.remark}
+    assert re.search(sentence, remarks[property_])
 
 
 def test_check_passes_what_keeps_the_contract_and_leaves_the_random_state(batch):
@@ -622,7 +655,7 @@ def test_new_writes_a_gnn_that_passes_and_never_overwrites(app, tmp_path, batch)
     assert out.exit_code == 0
     text = path.read_text()
     assert f"deepnets-bench run --gnn {path}" in text
-    assert [r for r in check(resolve(str(path)), 8, batch=batch) if r.problem] == []
+    assert [r for r in check(resolve(str(path)), 8, batch=batch) if r.problem or r.remark] == []
 
     out = CliRunner().invoke(app, ["gnn", "new", str(path)])
     assert isinstance(out.exception, BadInput)
