@@ -288,11 +288,12 @@ def _run_options(
         from deepnets_bench.harness.runs.tensorboard import require_tensorboard
 
         require_tensorboard()
-    workers = 1
-    if scheduler is None:  # the workers of a cluster have devices of their own
-        from deepnets_bench.harness.training.scoring import pick_device
+    from deepnets_bench.harness.training.scoring import check_device, pick_device
 
-        on_gpu = pick_device(device).type == "cuda"
+    workers = 1
+    check_device(device)
+    if scheduler is None:  # the workers of a cluster have devices of their own
+        on_gpu = pick_device(device, devices - 1).type == "cuda"
         free = 1 if on_gpu else usable_cores() // (track.training.threads * devices)
         workers = jobs or max(1, free)
     return RunOptions(device, devices, resume, workers, tensorboard)

@@ -11,6 +11,7 @@ import typer
 
 from deepnets_bench import __version__
 from deepnets_bench.commands import data, doctor, gnn, leaderboard, predict, run
+from deepnets_bench.commands.options import make_strict
 from deepnets_bench.errors import DeepNetsError
 from deepnets_bench.system.terminal import show_in_any_encoding
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for module in (data, run, predict, gnn, leaderboard, doctor):
     module.register(app)
+make_strict(app)
 
 
 def _print_version(value: bool) -> None:

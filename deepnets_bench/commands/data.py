@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deepnets_bench.commands.options import listed
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
@@ -39,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 def generate(
     split: Annotated[
-        str,
+        list[str],
         typer.Option(
             help="all, or one or more of train, val, test, wide, deep, dense, bnfree, search, predefined."
         ),
@@ -68,7 +70,9 @@ def generate(
 
     if scheduler is not None and workers is not None:
         raise BadInput("Give --workers or --scheduler, not both.")
-    names = list(SPLIT_NAMES) if split == "all" else [name.strip() for name in split.split(",")]
+    names = list(SPLIT_NAMES) if listed(split) == ["all"] else listed(split)
+    if not names:
+        raise BadInput("Give at least one split, such as --split val, or --split all.")
     start = time.perf_counter()
     with _progress("generating") as on_shard, _executor(scheduler) as executor:
         manifests = generation.generate(
@@ -170,7 +174,7 @@ def inspect(
 ) -> None:
     """Print a dataset's statistics beside the published ones, or describe one architecture."""
     from deepnets_bench.data import statistics as inspection
-    from deepnets_bench.data.manifest import finished_splits
+    from deepnets_bench.data.manifest import finished_splits, no_finished_split
     from deepnets_bench.data.shards import open_split
     from deepnets_bench.errors import BadInput
 
@@ -187,7 +191,7 @@ def inspect(
         return
     names = finished_splits(what)
     if not names:
-        raise BadInput(f"{what} holds no finished split; make one with: deepnets-bench generate --out {what}")
+        raise no_finished_split(what)
     if draw is not None:
         raise BadInput("--draw draws one architecture, such as test/12; for a folder there is --stats.")
     readers = [open_split(what, name) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -62,21 +63,15 @@ def check(
     name: Annotated[str, typer.Argument(help="A name, ./file.py:Class, or package.module:Class.")],
     option: OptionsOption = None,
     dim: Annotated[int, typer.Option(help="Node width.", min=1, metavar="N")] = 32,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:INDEX.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Try a GNN on small real graphs: shapes, invariances, gradients, determinism. Seconds."""
-    import torch
-
     from deepnets_bench.errors import BadInput
     from deepnets_bench.gnn import parse_options, resolve
     from deepnets_bench.gnn.check import check as run_checks
+    from deepnets_bench.harness.training.scoring import pick_device
 
-    try:
-        on = torch.device(device)
-    except RuntimeError:
-        raise BadInput(f"'{device}' is no device; give cpu, cuda or cuda:INDEX.") from None
-    if on.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput("No CUDA device is available here; use --device cpu.")
+    on = pick_device(device)
     spec = resolve(name)
     typer.echo(f"{spec.name}: library {spec.backend}, edges {spec.edges}")
     results = run_checks(spec, dim, options=parse_options(option or ()), device=on)
@@ -101,7 +96,8 @@ def new(
     if file.suffix != ".py":
         raise BadInput(f"{file} must end in .py: a GNN is a Python file.")
     text = files("deepnets_bench.gnn").joinpath("template.py").read_text(encoding="utf-8")
-    text = text.replace("./THIS_FILE.py", file.as_posix() if file.is_absolute() else f"./{file.as_posix()}")
+    shown = file.as_posix() if file.is_absolute() else f"./{file.as_posix()}"
+    text = text.replace("./THIS_FILE.py", shlex.quote(shown))
     try:
         with file.open("x", encoding="utf-8") as out:
             out.write(text)
@@ -109,4 +105,4 @@ def new(
         raise BadInput(f"{file} exists already; nothing was written.") from None
     except OSError as error:
         raise BadInput(f"{file} cannot be written: {error.strerror}.") from error
-    typer.echo(f"Wrote {file}. Next: deepnets-bench gnn check {file}")
+    typer.echo(f"Wrote {file}. Next: deepnets-bench gnn check {shlex.quote(shown)}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepnets_bench.commands.options import listed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -79,7 +81,10 @@ def build(
     results: ResultsOption = None,
     version: VersionOption = None,
     smoke: SmokeOption = False,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="csv, markdown, latex.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="csv, markdown, latex; several with commas or by repeating."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write into; that of the results.")] = None,
 ) -> None:
     """Write the leaderboard as files beside the results: CSV and Markdown, or the formats given."""
@@ -88,7 +93,7 @@ def build(
     from deepnets_bench.system.files import write_atomically
     from deepnets_bench.system.locks import writable
 
-    chosen = formats or ["csv", "markdown"]
+    chosen = listed(formats) or ["csv", "markdown"]
     for name in chosen:
         if name not in FILES:
             raise UnknownName("format", name, FILES)
@@ -236,13 +241,19 @@ def _board(
 
 
 def _results_path(track: str, results: Path | None) -> Path:
-    """`results`, or the track's file under ./leaderboards; raises `UnknownName` where neither is known."""
-    from deepnets_bench.errors import UnknownName
-    from deepnets_bench.harness.protocol.tracks import track_names
+    """`results`, or the track's file under ./leaderboards.
+
+    Raises `UnknownName` where neither is known, `BadInput` for a known track without results.
+    """
+    from deepnets_bench.errors import BadInput, UnknownName
+    from deepnets_bench.harness.protocol.tracks import load_track, track_names
 
     path = results or Path("leaderboards") / track / "results.csv"
     if results is None and not path.exists():
         known = {*track_names(), *(found.parent.name for found in Path("leaderboards").glob("*/results.csv"))}
         if track not in known:
             raise UnknownName("track", track, sorted(known))
+        images = "" if load_track(track).images.dataset == "digits" else " --images DIR"
+        command = f"deepnets-bench run --gnn gat --track {track}{images}"
+        raise BadInput(f"There is no {path}; make one with `{command}`.")
     return path

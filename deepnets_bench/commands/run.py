@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from deepnets_bench.commands.options import listed, listed_gnns, listed_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +32,14 @@ ImagesOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 GNNsOption = Annotated[
-    str,
-    typer.Option("--gnn", help="One or more: a name, ./file.py:Class or package.module:Class, with commas."),
+    list[str],
+    typer.Option(
+        "--gnn",
+        help="A name, ./file.py:Class or package.module:Class; several with commas or by repeating.",
+    ),
 ]
 SeedsOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--seeds", help="Such as 0,1,2, or 'all' for the track's; its first one by default."),
 ]
 GNNOptions = Annotated[
@@ -123,7 +128,7 @@ def run(
     folder = out or Path("leaderboards") / bench.track.name
     with _ranking_afterwards(variant(bench.track, smoke, precision), folder, smoke):
         bench.run(
-            _names(gnn), _seeds(seeds), out=folder, options=parse_options(gnn_option or []),
+            listed_gnns(gnn), listed_seeds(seeds), out=folder, options=parse_options(gnn_option or []),
             smoke=smoke, precision=precision, device=device, devices=devices, jobs=jobs, scheduler=scheduler,
             resume=resume, tensorboard=_tensorboard(log), tuning_trials=tuning_trials,
         )  # fmt: skip
@@ -131,7 +136,9 @@ def run(
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A trained hypernetwork, such as ghn.safetensors.")],
-    split: Annotated[str | None, typer.Option(help="Such as val,wide; all of the track by default.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Such as val,wide; all of the track by default.")
+    ] = None,
     track: TrackOption = "digits",
     data: DataOption = Path("data"),
     images: ImagesOption = None,
@@ -149,7 +156,7 @@ def evaluate(
 
     bench = Benchmark(track, data, images=images)
     std = noise_of(bench.track, _number(noise))
-    names = [name.strip() for name in split.split(",")] if split else None
+    names = listed(split) or None
     accuracies = bench.evaluate(checkpoint, names, noise=std, device=device, trust=trust)
     added = f", Gaussian noise of {std:g} on the images" if std else ""
     typer.echo(f"{checkpoint} on track {bench.track.name} v{bench.track.version}{added}")
@@ -225,23 +232,6 @@ def train_frame(
             f"{target} is not the frame of track '{protocol.name}', whose digest is {frame.digest}: another "
             "machine or version of PyTorch rounds differently."
         )
-
-
-def _names(gnns: str) -> list[str]:
-    return [name.strip() for name in gnns.split(",") if name.strip()]
-
-
-def _seeds(text: str | None) -> list[int] | Literal["all"] | None:
-    from deepnets_bench.errors import BadInput
-
-    if text is None:
-        return None
-    if text == "all":
-        return "all"
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise BadInput(f"Seeds are whole numbers separated by commas, such as 0,1,2, not '{text}'.")
-    return [int(part) for part in parts]
 
 
 def _number(text: str | None) -> float | str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -115,10 +116,7 @@ def read_manifest(root: str | Path, split: str) -> Manifest:
         try:
             data = json.loads(path.read_bytes())
         except FileNotFoundError:
-            raise BadInput(
-                f"{Path(root)} holds no finished split '{split}'; make it with: "
-                f"deepnets-bench generate --split {split} --out {Path(root)}"
-            ) from None
+            raise no_finished_split(root, split) from None
         return _manifest(path, split, data)
 
 
@@ -157,6 +155,16 @@ def _manifest(path: Path, split: str, data: Any) -> Manifest:
 def finished_splits(root: str | Path) -> list[str]:
     """Names of the splits under `root` that have a manifest, sorted."""
     return sorted(path.parent.name for path in Path(root).glob(f"*/{MANIFEST}"))
+
+
+def no_finished_split(root: str | Path, split: str | None = None) -> BadInput:
+    """The error where `root` has no finished split, or not the one asked for; it says what makes one."""
+    held = ", ".join(finished_splits(root))
+    command = f"deepnets-bench generate --split {'SPLIT' if held else 'val'} --out {shlex.quote(str(root))}"
+    if held:
+        return BadInput(f"{root} holds no finished split '{split}', but {held}; {command} makes another one.")
+    wanted = f" '{split}'" if split else ""
+    return BadInput(f"{root} holds no finished split{wanted}; {command} makes one.")
 
 
 def check_version(path: Path, version: Any) -> None:

@@ -15,9 +15,9 @@ from deepnets_bench.compiler.canonical import canonical_key
 from deepnets_bench.compiler.jit import kernel
 from deepnets_bench.compiler.lowering import count_params, emit, live_rows
 from deepnets_bench.data.graph_codec import PROBLEMS, unpack
-from deepnets_bench.data.manifest import SUFFIX, Manifest, finished_splits, read_manifest
+from deepnets_bench.data.manifest import SUFFIX, Manifest, finished_splits, no_finished_split, read_manifest
 from deepnets_bench.data.shards import RAGGED, Shard, content_checksum
-from deepnets_bench.errors import BadInput, CorruptFile
+from deepnets_bench.errors import CorruptFile
 from deepnets_bench.graphs.folding import assemble
 
 Keys = NDArray[np.uint64]
@@ -60,7 +60,7 @@ def verify(root: str | Path, on_shard: Callable[[int, int], None] | None = None)
     root = Path(root)
     names = finished_splits(root)
     if not names:
-        raise BadInput(f"{root} holds no finished split; make one with: deepnets-bench generate --out {root}")
+        raise no_finished_split(root)
     problems = [
         f"{folder} holds shards but no manifest; generate it again to finish it."
         for folder in sorted({path.parent for path in root.glob(f"*/*{SUFFIX}")})

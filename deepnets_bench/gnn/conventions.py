@@ -82,12 +82,17 @@ def arguments_of(
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """`["depth=3", "act=relu"]` → `{"depth": 3, "act": "relu"}`; raises `BadInput` without a `=`."""
+    """`["depth=3", "act=relu"]` → `{"depth": 3, "act": "relu"}`.
+
+    Raises `BadInput` for one without a `=` or given twice.
+    """
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.isidentifier():
             raise BadInput(f"An option is written name=value, not '{pair}'.")
+        if key in options:
+            raise BadInput(f"Option {key} is given twice ({key}={options[key]}, {pair}); it takes one value.")
         try:
             options[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

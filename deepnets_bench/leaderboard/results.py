@@ -395,7 +395,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise BadInput(f"There is no {path}; make one with `deepnets-bench run --gnn gat`.") from None
+        raise BadInput(f"There is no {path}: nothing has been run into {path.parent}.") from None
     except OSError as error:
         raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
 

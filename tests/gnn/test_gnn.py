@@ -683,4 +683,4 @@ def test_check_command(app, tmp_path):
     assert "breaks the contract in" in str(out.exception)
 
     out = CliRunner().invoke(app, ["gnn", "check", "gat", "--device", "gpu"])
-    assert "'gpu' is no device" in str(out.exception)
+    assert "Device 'gpu' is not supported: give auto, cpu, cuda or cuda:N." in str(out.exception)

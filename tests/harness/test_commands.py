@@ -127,6 +127,23 @@ def test_a_checkpoint_of_a_file_is_scored_when_it_is_trusted_and_neighbours_are_
         (["run", "--gnn", "gat", "--track", "digit"], "Did you mean 'digits'?"),
         (["run", "--gnn", "gat", "--seeds", "0,x"], "Seeds are whole numbers"),
         (["run", "--gnn", "gat", "--out", "tiny.toml/x"], "cannot be made"),
+        (["run", "--gnn", "no_such_gnn", "--gnn", "mlp"], "Unknown GNN 'no_such_gnn'"),
+        (["run", "--gnn", "gat", "--track", "digits", "--track", "cifar10"], "--track is given 2 times"),
+        (
+            ["run", "--gnn", "gat", "--gnn-option", "heads=2", "--gnn-option", "heads=4"],
+            "heads is given twice",
+        ),
+        (["run", "--gnn", "gat", "--device", "mps"], "Device 'mps' is not supported"),
+        (["run", "--gnn", "gat", "--device", "cpu:3"], "Device 'cpu:3' is not supported"),
+        (["run", "--gnn", "gat", "--device", "cuda:99"], "Device 'cuda:99' is not available: PyTorch sees"),
+        (["run", "--gnn", "gat", "--device", "cuda:0", "--devices", "2"], "give --device cuda, not cuda:0"),
+        (["run", "--gnn", "gat", "--device", "xla", "--scheduler", "tcp://a:1"], "Device 'xla' is not supp"),
+        (["eval", "tiny.toml", "--device", "meta", "--data", "none"], "Device 'meta' is not supported"),
+        (
+            ["eval", "tiny.toml", "--split", "tset", "--data", "none"],
+            "Unknown split 'tset' of track 'digits'",
+        ),
+        (["leaderboard", "show"], "make one with `deepnets-bench run --gnn gat --track digits`"),
         (["run", "--gnn", ","], "Give at least one GNN"),
         (["run", "--gnn", "gat", "--log", "wandb"], "Unknown log 'wandb'. Choices: tensorboard."),
         (
@@ -143,6 +160,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(folder, arguments, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "leaderboards" / "digits").exists()
+    assert not (folder / "none").exists()
 
 
 def test_track_list_and_show(tmp_path):

@@ -338,9 +338,7 @@ def test_scores_saved_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_how_to_make_one(path: Path) -> None:
-    with pytest.raises(
-        BadInput, match=r"There is no .*results.csv; make one with `deepnets-bench run --gnn gat`"
-    ):
+    with pytest.raises(BadInput, match=r"There is no .*results.csv: nothing has been run into"):
         read_rows(path)
 
 

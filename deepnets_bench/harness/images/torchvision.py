@@ -37,13 +37,15 @@ def cifar10(folder: Path) -> ImageSet:
 def read_cifar10(folder: Path, *, train: bool) -> LabelledImages:
     """The training or the test images; raises `BadInput` where the official files are not in `folder`."""
     if not (folder / _FOLDER).is_dir():
-        raise BadInput(f"{folder} lacks CIFAR-10's folder {_FOLDER}; `run --download` fetches it (170 MB).")
+        raise BadInput(
+            f"{folder} lacks CIFAR-10's folder {_FOLDER}; the option --download of `run` fetches it (170 MB)."
+        )
     try:
         found = CIFAR10(str(folder), train=train)  # it verifies checksums before it reads anything
     except RuntimeError as error:
         raise BadInput(
             f"The files in {folder / _FOLDER} are not the official ones (a checksum differs or one is "
-            "missing); remove the folder, and `run --download` fetches it again."
+            "missing); remove the folder, and the option --download of `run` fetches it again."
         ) from error
     images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return LabelledImages(images, torch.tensor(found.targets), MEAN, STD, border="zero")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -58,19 +59,27 @@ def score_splits(
         )
 
 
+def check_device(name: str) -> None:
+    """Raise `BadInput` for the name of a device of another kind than the CPU and CUDA GPUs."""
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d{0,2}))?", name):
+        raise BadInput(f"Device '{name}' is not supported: give auto, cpu, cuda or cuda:N.")
+
+
 def pick_device(name: str, rank: int = 0) -> torch.device:
     """'auto' is a GPU where PyTorch sees one, otherwise the CPU; raises `BadInput` for what is not there.
 
     Of several processes that train together, each picks the GPU of its `rank`.
     """
+    check_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda:") and rank:
+        raise BadInput(f"Several devices are the GPUs from cuda:0 on: give --device cuda, not {name}.")
     if name == "cuda" and rank:
         name = f"cuda:{rank}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BadInput(f"Unknown device '{name}': give auto, cpu, cuda or cuda:N.") from error
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadInput(f"Device '{name}' is not available: PyTorch sees {torch.cuda.device_count()} GPUs.")
+        count = torch.cuda.device_count()
+        seen = f"{count} GPU{'' if count == 1 else 's'}" if count else "no GPU"
+        raise BadInput(f"Device '{name}' is not available: PyTorch sees {seen}.")
     return device

@@ -1,0 +1,75 @@
+"""Options of the command line: lists with commas or by repeating, and none that is dropped without a word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from deepnets_bench.errors import BadInput
+
+
+class StrictCommand(TyperCommand):
+    """A command that refuses to be given an option twice, unless it takes a list."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As its base class, which keeps the last of several values; raises `BadInput` instead."""
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for parameter, count in Counter(given).items():
+            if count > 1 and parameter.param_type_name == "option" and not parameter.multiple:
+                raise BadInput(f"{parameter.opts[0]} is given {count} times; it takes one value.")
+        return super().parse_args(ctx, args)
+
+
+def make_strict(app: typer.Typer) -> None:
+    """Let every command of an application and of its groups be a `StrictCommand`."""
+    for command in app.registered_commands:
+        command.cls = StrictCommand
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            make_strict(group.typer_instance)
+
+
+def listed(values: Iterable[str] | None) -> list[str]:
+    """The entries of a list that is given with commas, by repeating the option, or both; each once."""
+    return _entries(part for value in values or () for part in value.split(","))
+
+
+def listed_gnns(values: Iterable[str]) -> list[str]:
+    """`listed` for GNNs, of which a file's path may have commas: an existing file is taken whole."""
+    return _entries(name for value in values for name in _gnns(value))
+
+
+def listed_seeds(values: Iterable[str] | None) -> list[int] | Literal["all"] | None:
+    """Seeds as whole numbers, or 'all'; None where none are given. Raises `BadInput` for anything else."""
+    if values is None:
+        return None
+    seeds = listed(values)
+    if seeds == ["all"]:
+        return "all"
+    if not seeds or not all(seed.isdecimal() for seed in seeds):
+        given = ",".join(values)
+        raise BadInput(f"Seeds are whole numbers separated by commas, such as 0,1,2, or all, not '{given}'.")
+    return list(dict.fromkeys(int(seed) for seed in seeds))
+
+
+def _entries(parts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _gnns(value: str) -> Iterator[str]:
+    """The names between the commas of `value`, but for commas in the path of an existing file."""
+    parts = value.split(",")
+    while parts:
+        count = next((n for n in range(len(parts), 1, -1) if _is_file(",".join(parts[:n]))), 1)
+        yield ",".join(parts[:count])
+        del parts[:count]
+
+
+def _is_file(name: str) -> bool:
+    path, _, attribute = name.strip().rpartition(":")
+    return Path(name.strip()).is_file() or (attribute.isidentifier() and Path(path).is_file())
