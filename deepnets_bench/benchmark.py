@@ -179,7 +179,7 @@ class Benchmark:
         from deepnets_bench.harness.training.scoring import pick_device, score_splits
 
         title = str(ghn) if isinstance(ghn, (str, Path)) else "hypernetwork"
-        dataset, target = self._prepare(self.track), pick_device(device)
+        target, dataset = pick_device(device), self._prepare(self.track)
         model = (ghn if isinstance(ghn, GHN) else GHN.load(Path(ghn), trust)).to(target)
         images = load_images(self.track.images, self.images).to(target)
         if model.config.num_classes != images.num_classes:

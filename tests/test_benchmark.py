@@ -189,7 +189,7 @@ def test_bad_input_is_refused_before_anything_runs(bench: Benchmark, folder: Pat
         ({"gnn": "mlp", "seeds": "0,1"}, "Seeds are whole numbers"),
         ({"gnn": "mlp", "seeds": (0, -1)}, "A seed is a whole number from 0 on, not -1"),
         ({"gnn": "mlp", "seeds": ()}, "at least one seed"),
-        ({"gnn": "mlp", "device": "gpu"}, "Unknown device 'gpu'"),
+        ({"gnn": "mlp", "device": "gpu"}, "Device 'gpu' is not supported"),
         ({"gnn": "mlp", "jobs": 0}, "jobs must be at least 1"),
         ({"gnn": "mlp", "tuning_trials": -1}, "tuning_trials must be at least 0"),
         ({"gnn": "mlp", "jobs": 2, "scheduler": "tcp://a:1"}, "jobs or a scheduler, not both"),
