@@ -8,7 +8,7 @@ CONSTRAINTS := constraints.txt
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup constraints demo test lint docs bench stress wheel clean FORCE
+.PHONY: setup constraints demo pilot boards test lint docs bench stress wheel clean FORCE
 
 setup: .venv/.done
 
@@ -26,6 +26,14 @@ constraints: setup
 
 demo: setup
 	$(BIN)/deepnets-bench run --gnn mlp,gat --data demo/data --out demo/results
+
+# What is not finished of the pilot and of the boards; rows are committed as they are made. Interrupted, they go on.
+JOBS ?= 2
+pilot: setup
+	$(BIN)/deepnets-bench grid run leaderboards/pilot/grid.toml --jobs $(JOBS) --commit
+
+boards: setup
+	$(BIN)/deepnets-bench grid run leaderboards/grid.toml --jobs $(JOBS) --commit
 
 test: setup
 	$(BIN)/python -m pytest

@@ -63,12 +63,10 @@ class Separation:
 
 def separation(accuracy: Array) -> Separation:
     """D of a table [seeds, GNNs] of at least two of each, from the F of GNNs: D = (F - 1) / seeds."""
-    seeds, gnns = accuracy.shape
+    seeds = accuracy.shape[0]
     test = anova.f_test(accuracy)
     df = test.df_gnns, test.df_residual
-    low, high = (
-        (test.statistic / float(special.fdtri(*df, tail)) - 1) / seeds for tail in (1 - TAIL, TAIL)
-    )
+    low, high = ((test.statistic / float(special.fdtri(*df, tail)) - 1) / seeds for tail in (1 - TAIL, TAIL))
     d = (test.statistic - 1) / seeds
     residual_sd = math.sqrt(float(anova.residual_variance(accuracy)))
     between = float(accuracy.mean(axis=0).var(ddof=1)) - residual_sd**2 / seeds

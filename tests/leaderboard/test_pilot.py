@@ -1,4 +1,4 @@
-"""The figures of docs/protocol.md from tables by hand, and from trials whose figures were published before."""
+"""The figures of docs/protocol.md from tables by hand, and from trials published before."""
 
 from __future__ import annotations
 

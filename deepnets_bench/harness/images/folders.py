@@ -28,7 +28,7 @@ from deepnets_bench.harness.images.sets import (
     training_rows,
     with_noise,
 )
-from deepnets_bench.harness.protocol.tracks import Images
+from deepnets_bench.harness.protocol.tables import Images
 from deepnets_bench.harness.randomness import IMAGE_CHANGES, Streams
 from deepnets_bench.system.processes import usable_cores
 

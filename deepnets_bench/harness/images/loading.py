@@ -10,7 +10,7 @@ from deepnets_bench.errors import BadInput, MissingExtra
 
 if TYPE_CHECKING:
     from deepnets_bench.harness.images.sets import ImageSet
-    from deepnets_bench.harness.protocol.tracks import Images
+    from deepnets_bench.harness.protocol.tables import Images
 
 
 def load_images(protocol: Images, root: Path | None = None) -> ImageSet:

@@ -16,7 +16,7 @@ from deepnets_bench.harness.images.augmentation import noise, shifted
 from deepnets_bench.harness.randomness import IMAGE_CHANGES, IMAGE_ORDER, Streams
 
 if TYPE_CHECKING:
-    from deepnets_bench.harness.protocol.tracks import Images
+    from deepnets_bench.harness.protocol.tables import Images
 
 _PARTITION_KEY = 0x64696769747331  # any constant: it fixes the partition for good
 _VAL_SHARE = _TEST_SHARE = 0.2

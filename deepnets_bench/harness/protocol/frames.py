@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.harness.protocol.tracks import Frame
+from deepnets_bench.harness.protocol.tables import Frame
 from deepnets_bench.system.files import reading
 
 REMAKE = "`deepnets-bench track frame`"

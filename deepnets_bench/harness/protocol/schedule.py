@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from deepnets_bench.harness.protocol.tracks import Optimisation
+from deepnets_bench.harness.protocol.tables import Optimisation
 
 _WARMUP_LR = 1e-5  # at which GHN-3's warm-up begins
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import identify
-from deepnets_bench.harness.protocol.tracks import Frame, Track, load_track, parse_track
+from deepnets_bench.harness.protocol.tables import Frame
+from deepnets_bench.harness.protocol.tracks import Track, load_track, parse_track
 from deepnets_bench.harness.training.splits import StoredArchitectures, prepare_dataset
 from deepnets_bench.system.files import write_atomically
 from deepnets_bench.system.locks import locked, writable

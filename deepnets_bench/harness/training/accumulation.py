@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from deepnets_bench.data.dataset import GraphBatch
 from deepnets_bench.errors import NotFinite, reason_of
 from deepnets_bench.graphs.graph import ComputationGraph
-from deepnets_bench.harness.protocol.tracks import Optimisation
+from deepnets_bench.harness.protocol.tables import Optimisation
 from deepnets_bench.harness.randomness import DROPOUT, GNN_TRAINING, Streams
 from deepnets_bench.harness.training.distributed import Compute
 from deepnets_bench.harness.training.failures import is_network_failure, is_out_of_memory, require_finite

@@ -19,7 +19,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
 
 from deepnets_bench.errors import BadInput, RunFailed
-from deepnets_bench.harness.protocol.tracks import PrecisionName
+from deepnets_bench.harness.protocol.tables import PrecisionName
 
 # As in the code of GHN-3 (Knyazev et al., ICML 2023).
 MIN_SCALE = 1024.0

@@ -17,7 +17,8 @@ from deepnets_bench.ghn.config import GHNConfig, preset
 from deepnets_bench.ghn.model import GHN, build_gnn
 from deepnets_bench.gnn import GNNIdentity
 from deepnets_bench.harness.protocol.frames import read_frame
-from deepnets_bench.harness.protocol.tracks import Frame, Track
+from deepnets_bench.harness.protocol.tables import Frame
+from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.randomness import FRAME_WEIGHTS, GNN_WEIGHTS, Streams
 from deepnets_bench.harness.training.sampling import SampledNetwork
 from deepnets_bench.harness.training.trainer import Trainer

@@ -13,7 +13,7 @@ from deepnets_bench.data.dataset import MetaBatchSampler
 from deepnets_bench.data.widths import draw_sizes
 from deepnets_bench.errors import BadInput
 from deepnets_bench.graphs.folding import assemble
-from deepnets_bench.harness.protocol.tracks import Networks
+from deepnets_bench.harness.protocol.tables import Networks
 from deepnets_bench.harness.randomness import ARCHITECTURES, WIDTHS, Streams
 from deepnets_bench.harness.training.splits import StoredArchitectures
 

@@ -17,7 +17,8 @@ from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.graphs.graph import ComputationGraph
 from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.schedule import learning_rate
-from deepnets_bench.harness.protocol.tracks import Optimisation, Track
+from deepnets_bench.harness.protocol.tables import Optimisation
+from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.training.accumulation import GradientAccumulator, Member
 from deepnets_bench.harness.training.averaging import add_to_mean

@@ -26,7 +26,7 @@ def test_packaged_tracks_are_named_after_their_files_and_cover_the_splits(name):
 
 
 def test_fingerprints_of_tracks_with_results_stay_what_they_are():
-    # Results are committed under these: a new field must not change them (`tracks._added`).
+    # Results are committed under these: a new field must not change them (`tables.added`).
     assert load_track("digits").fingerprint() == "732ed300a0498bec"
     assert load_track("digits-full").fingerprint() == "7132341df2f969b7"
 

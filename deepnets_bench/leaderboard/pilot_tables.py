@@ -1,0 +1,139 @@
+"""The tables of a pilot: what each candidate protocol separates and costs, and the bias of frames."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepnets_bench.leaderboard.admission import group_by
+from deepnets_bench.leaderboard.aggregate import METRICS, REFERENCE_SPLIT, Board, mean
+from deepnets_bench.leaderboard.inference import Block, largest_block, listed
+from deepnets_bench.leaderboard.pilot import FrameBias, Interval, Separation, frame_bias, separation
+from deepnets_bench.leaderboard.table import Table
+
+TITLE = "Pilot"
+NOTES = (
+    f"Accuracy on {REFERENCE_SPLIT} in %, seed as block; D = σ²(GNN) / σ²(residual); cost = 9 / D × CPU "
+    "minutes of a job (training and evaluation, the frame's training not counted). In brackets: 90 % "
+    "intervals.",
+    "Admissible: the interval of D lies above 0.",
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate protocol: its complete table of GNNs and seeds, what it separates, CPU minutes of a job."""
+
+    name: str
+    block: Block
+    found: Separation
+    minutes: float
+
+
+def candidate(name: str, board: Board) -> Candidate | None:
+    """What the rows of a board say; None where no two GNNs have two seeds in common."""
+    block = largest_block(_runs(board))
+    if len(block.names) < 2 or len(block.seeds) < 2:
+        return None
+    return Candidate(name, block, separation(100 * block.accuracy), cpu_minutes(board))
+
+
+def cpu_minutes(board: Board) -> float:
+    """Mean CPU minutes of a finished job: training, and evaluation on all splits."""
+    rows = [row for entry in board.entries for row in entry.rows if row.status == "ok"]
+    jobs = group_by(rows, lambda row: row.config_hash).values()
+    seconds = [
+        max(row.train_cpu_seconds or 0.0 for row in job) + sum(row.eval_cpu_seconds or 0.0 for row in job)
+        for job in jobs
+    ]
+    return statistics.fmean(seconds) / 60 if seconds else math.nan
+
+
+def pilot_table(candidates: Sequence[Candidate]) -> Table:
+    """One row for each candidate, in the order given."""
+    rows = []
+    notes = list(NOTES)
+    for each in candidates:
+        found, block = each.found, each.block
+        rows.append(
+            (
+                each.name,
+                f"{len(block.names)} × {len(block.seeds)}",
+                f"{found.gnn_sd:.2f}",
+                f"{found.residual_sd:.2f}",
+                f"{found.pair_sd:.2f}",
+                _with(found.d, found.d_interval),
+                f"{found.reliability:.2f}",
+                f"{each.minutes:.1f}",
+                _with(found.cost(each.minutes), found.cost_interval(each.minutes)),
+                "yes" if found.admissible else "no",
+            )
+        )
+        notes += [f"{each.name}: {gnn} is left out: {why}." for gnn, why in block.left_out.items()]
+    headers = ("candidate", "GNNs × seeds", "σ(GNN)", "σ(residual)", "√2σ", "D", "reliability", "CPU min")
+    return Table(TITLE, (*headers, "cost of a verdict", "admissible"), tuple(rows), tuple(notes))
+
+
+def gnn_table(candidates: Sequence[Candidate]) -> Table:
+    """Mean ± own standard deviation over seeds of each GNN under each candidate."""
+    names = list(dict.fromkeys(name for each in candidates for name in each.block.names))
+    rows = []
+    for name in names:
+        cells = []
+        for each in candidates:
+            values = each.block.of(name)
+            std = dict(zip(each.block.names, each.found.own_sds, strict=True)).get(name)
+            cells.append(METRICS["accuracy"].text(mean(values), None if std is None else std / 100))
+        rows.append((name, *cells))
+    note = (
+        "Accuracy in %: mean ± standard deviation over seeds (ddof=1), in the order of the first candidate."
+    )
+    return Table("Each GNN", ("GNN", *(each.name for each in candidates)), tuple(rows), (note,))
+
+
+def bias_table(boards: Mapping[str, Board]) -> Table | None:
+    """The bias of frames from {GNN: board of the frame it has shaped alone}; None where runs are missing."""
+    names = list(boards)
+    runs = [_runs(board) for board in boards.values()]
+    seeds = set.intersection(*(set(found.get(name, {})) for found in runs for name in names))
+    if len(names) < 2 or len(seeds) < 2:
+        return None
+    order = sorted(seeds)
+    accuracy = np.array([[[found[name][seed] for name in names] for seed in order] for found in runs])
+    found = frame_bias(100 * accuracy)
+    rows = tuple(
+        (f"frame of {shaper}", *(f"{100 * value:.1f}" for value in cells))
+        for shaper, cells in zip(names, accuracy.mean(axis=1), strict=True)
+    )
+    return Table("Bias of frames", ("frame", *names), rows, _bias_notes(found, order))
+
+
+def _bias_notes(found: FrameBias, seeds: Sequence[int]) -> tuple[str, ...]:
+    low, high = found.advantage_interval
+    accepted = "within" if low >= -1 and high <= 1 else "not within"
+    return (
+        f"Mean accuracy on {REFERENCE_SPLIT} in %, seeds {listed(seeds)}; frames shaped by one GNN alone.",
+        f"σ(GNN × frame) {found.interaction_sd:.2f}, σ(residual) {found.residual_sd:.2f} points.",
+        f"Own-frame advantage {found.advantage:+.2f} points, 90 % interval {low:+.2f} to {high:+.2f}: "
+        f"{accepted} ±1 point.",
+    )
+
+
+def _runs(board: Board) -> dict[str, Mapping[int, float]]:
+    return {
+        entry.name: entry.scores[REFERENCE_SPLIT].by_seed
+        for entry in board.entries
+        if REFERENCE_SPLIT in entry.scores
+    }
+
+
+def _with(value: float, interval: Interval) -> str:
+    return f"{_number(value)} ({' to '.join(map(_number, interval))})"
+
+
+def _number(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.1f}"
