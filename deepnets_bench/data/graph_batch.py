@@ -127,6 +127,27 @@ class GraphBatch(Data):
         """The number of graphs, B."""
         return self.ptr.numel() - 1
 
+    @property
+    def edges_ascend(self) -> bool:
+        """Whether every edge leads to a node of a higher level, which transforms may change.
+
+        Known without waiting for the device where the batch came to it by `to`.
+        """
+        known = getattr(self, "_ascend", None)
+        if known is None or known[0] is not self.edge_index or known[1] is not self.level:
+            ends = self.edge_index.clamp(0, len(self.level) - 1)  # a transform may name nodes that are none
+            source, target = self.level[ends]
+            ascend = bool(((source < target) & (ends == self.edge_index)).all())
+            self._ascend = known = (self.edge_index, self.level, ascend)
+        return bool(known[2])
+
+    def to(self, *args: Any, **kwargs: Any) -> GraphBatch:
+        """As `torch_geometric.data.Data.to`: all tensors, in place."""
+        ascend = self.edges_ascend
+        moved: GraphBatch = super().to(*args, **kwargs)
+        moved._ascend = (moved.edge_index, moved.level, ascend)
+        return moved
+
     def to_data_list(self) -> list[GraphBatch]:
         """The graphs one by one, as items."""
         return split(self)

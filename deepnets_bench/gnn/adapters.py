@@ -50,7 +50,7 @@ def edges_of(batch: GraphBatch, edges: str) -> Edges:
         index, weight = batch.virtual_edge_index, 1.0 / batch.distance
     else:
         index = batch.edge_index if edges != "none" else batch.edge_index[:, :0]
-        if not bool((batch.level[index[0]] < batch.level[index[1]]).all()):
+        if edges != "none" and not batch.edges_ascend:
             return _changed_edges(batch, edges)
         weight = torch.ones(index.shape[1], device=index.device)
     against = torch.zeros_like(index[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,12 @@ from deepnets_bench.graphs.graph import ComputationGraph
 from deepnets_bench.harness.protocol.tables import Optimisation
 from deepnets_bench.harness.randomness import DROPOUT, GNN_TRAINING, Streams
 from deepnets_bench.harness.training.distributed import Compute
-from deepnets_bench.harness.training.failures import is_network_failure, is_out_of_memory, require_finite
+from deepnets_bench.harness.training.failures import (
+    is_network_failure,
+    is_out_of_memory,
+    norm_of,
+    require_finite,
+)
 from deepnets_bench.networks.network import execute
 from deepnets_bench.networks.operations import Step
 
@@ -30,6 +36,14 @@ class Member(NamedTuple):
     steps: tuple[Step, ...]
 
 
+class Run(NamedTuple):
+    """A network that was run and differentiated, all of it still on the device."""
+
+    predicted: dict[str, Tensor]
+    leaves: dict[str, Tensor]  # the same values, with the gradients of the network's loss
+    outcome: Tensor  # [5]: norm of its parameters, cross-entropy, loss, accuracy, norm of its gradient
+
+
 @dataclass
 class StepResult:
     """What became of the networks that one process ran in one step: sums over those that did not fail."""
@@ -38,6 +52,7 @@ class StepResult:
     correct: float = 0.0
     ran: int = 0
     failed: int = 0
+    overflowed: int = 0  # whose gradients the scale of the loss made too large: left out, and no failure
     skipped: bool = False  # the hypernetwork ran out of memory, so that there is no gradient
     reason: str = ""  # of the last failure
 
@@ -53,6 +68,10 @@ class GradientAccumulator:
     Every network is run and differentiated on its own, up to its predicted parameters, and the
     hypernetwork once for all of them: the same gradient as that of the summed loss, with the activations of
     one network in memory at a time. A network that fails (`is_network_failure`) has no part in it.
+
+    What became of the networks stays on the device and is read once, before the hypernetwork is
+    differentiated. Masks there would need no reading, but could not spare the shared weights: a gradient of
+    zero times a value that is not finite is NaN.
     """
 
     def __init__(self, ghn: Any, protocol: Optimisation, compute: Compute, streams: Streams) -> None:
@@ -64,99 +83,143 @@ class GradientAccumulator:
         Raises whatever is not the failure of one network.
         """
         result = StepResult()
-        # What the GNN draws depends on the process, which sees other graphs than the others.
-        with self.streams.seeded(self.compute.device, GNN_TRAINING, step, self.compute.rank):
-            try:
-                self._accumulate(step, members, images, labels, result)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                result.fail(error)
-                result.skipped = True
+        try:
+            self._accumulate(step, members, images, labels, result)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            result.fail(error)
+            result.skipped = True
         return result
 
     def _accumulate(
         self, step: int, members: Sequence[Member], images: Tensor, labels: Tensor, result: StepResult
     ) -> None:
+        buffers = [(buffer, buffer.clone()) for buffer in self.ghn.gnn.buffers()]
+        attempt = StepResult()
+        with self._gnn_stream(step):
+            predictions = self._predict(members, check=False)
+            runs = self._run_networks(step, members, predictions, images, labels, attempt)
+        outcomes = _read(runs)
+        if not all(math.isfinite(norm) for norm, *_ in outcomes):
+            attempt = StepResult()
+            del runs, predictions
+            with self._gnn_stream(step):
+                members, predictions = self._predict_finite(members, buffers, attempt)
+                runs = self._run_networks(step, members, predictions, images, labels, attempt)
+            outcomes = _read(runs)
+        result.failed, result.reason = attempt.failed, attempt.reason
         outputs: list[Tensor] = []
         gradients: list[Tensor] = []
-        for member, predicted in self._predict(members, result):
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in predicted.items()}
-            try:
-                with self.streams.seeded(self.compute.device, DROPOUT, step, member.position):
-                    self._run_network(member.steps, leaves, images, labels, result)
-            except Exception as error:
-                if not is_network_failure(error):
-                    raise
-                result.fail(error)
+        for run, (_, cross_entropy, loss, accuracy, norm) in zip(runs, outcomes, strict=True):
+            if not self._has_part(loss, norm, result):
                 continue
-            used = [(predicted[name], leaf.grad) for name, leaf in leaves.items() if leaf.grad is not None]
-            outputs += [tensor for tensor, _ in used]
-            gradients += [gradient for _, gradient in used]
+            result.loss += cross_entropy
+            result.correct += accuracy
+            result.ran += 1
+            used = [(run.predicted[name], leaf.grad) for name, leaf in run.leaves.items()]
+            outputs += [tensor for tensor, gradient in used if gradient is not None]
+            gradients += [gradient for _, gradient in used if gradient is not None]
         if outputs:
             torch.autograd.backward(outputs, gradients)
 
-    def _predict(
-        self, members: Sequence[Member], result: StepResult
-    ) -> list[tuple[Member, dict[str, Tensor]]]:
-        """Predicted parameters of the members for which they are finite; the others have failed.
+    def _gnn_stream(self, step: int) -> AbstractContextManager[None]:
+        """What the GNN draws depends on the process, which sees other graphs than the others."""
+        return self.streams.seeded(self.compute.device, GNN_TRAINING, step, self.compute.rank)
 
-        Those are predicted again without the failed ones: a gradient of zero times a value that is not
-        finite would be NaN in the weights that all graphs share.
+    def _has_part(self, loss: float, norm: float, result: StepResult) -> bool:
+        """Whether the step takes a network's gradient, of this norm; otherwise it is counted why not."""
+        scaler = self.compute.scaler
+        if not math.isfinite(loss):
+            result.fail(NotFinite(f"the loss is {loss}"))
+        elif not math.isfinite(norm) and scaler and scaler.may_fall:
+            result.overflowed += 1
+        elif not math.isfinite(norm):
+            result.fail(NotFinite(f"the norm of its gradient is {norm}"))
+        else:
+            return True
+        return False
+
+    def _predict(self, members: Sequence[Member], check: bool) -> list[dict[str, Tensor]]:
+        batch = GraphBatch.from_graphs(
+            [member.graph for member in members], virtual_edges=self.ghn.virtual_edges
+        )
+        with self.compute.autocast():
+            predictions: list[dict[str, Tensor]] = self.ghn(batch.to(self.compute.device), check=check)
+        return predictions
+
+    def _predict_finite(
+        self, members: Sequence[Member], buffers: Sequence[tuple[Tensor, Tensor]], result: StepResult
+    ) -> tuple[Sequence[Member], list[dict[str, Tensor]]]:
+        """The members for which predicted parameters are finite, and these; the others have failed.
+
+        They are predicted without the failed ones: a gradient of zero times a value that is not finite would
+        be NaN in the weights that all graphs share. `buffers` are those of the GNN with what they held.
         """
-        buffers = [(buffer, buffer.clone()) for buffer in self.ghn.gnn.buffers()]
         while members:
-            graphs = [member.graph for member in members]
-            batch = GraphBatch.from_graphs(graphs, virtual_edges=self.ghn.virtual_edges)
+            with torch.no_grad():  # such as the running statistics of a batch norm
+                for buffer, before in buffers:
+                    buffer.copy_(before)
             try:
-                with self.compute.autocast():
-                    predictions = self.ghn(batch.to(self.compute.device))
+                predictions = self._predict(members, check=True)
                 require_finite(predictions)
-                return list(zip(members, predictions, strict=True))
+                return members, predictions
             except NotFinite as error:
                 if not error.graphs:
                     raise
                 failed = set(error.graphs)
                 result.fail(error, len(failed))
-            with torch.no_grad():  # such as the running statistics of a batch norm
-                for buffer, before in buffers:
-                    buffer.copy_(before)
             members = [member for index, member in enumerate(members) if index not in failed]
-        return []
+        return [], []
 
-    def _run_network(
+    def _run_networks(
         self,
-        steps: tuple[Step, ...],
-        params: dict[str, Tensor],
+        step: int,
+        members: Sequence[Member],
+        predictions: Sequence[dict[str, Tensor]],
         images: Tensor,
         labels: Tensor,
         result: StepResult,
-    ) -> None:
-        """Leave the gradient of a network's loss in its parameters."""
+    ) -> list[Run]:
+        """Run and differentiate every network; those for which memory does not suffice have failed."""
+        runs = []
+        for member, predicted in zip(members, predictions, strict=True):
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in predicted.items()}
+            try:
+                with self.streams.seeded(self.compute.device, DROPOUT, step, member.position):
+                    outcome = self._run_network(member.steps, leaves, images, labels)
+            except Exception as error:
+                if not is_network_failure(error):
+                    raise
+                result.fail(error)
+            else:
+                runs.append(Run(predicted, leaves, outcome))
+        return runs
+
+    def _run_network(
+        self, steps: tuple[Step, ...], params: dict[str, Tensor], images: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Leave the gradient of a network's loss in its parameters; returns `Run.outcome`."""
         protocol = self.protocol
+        size = norm_of(params).detach()
         with self.compute.autocast():
             logits = execute(steps, images, params, training=True, fast=protocol.fast_gradients)
-            loss = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
-        value = total = loss.item()
+            cross_entropy = F.cross_entropy(logits, labels, label_smoothing=protocol.label_smoothing)
+        loss = cross_entropy
         if protocol.predicted_norm_penalty:
-            norms = torch._foreach_norm(list(params.values()))
-            loss = loss + protocol.predicted_norm_penalty * torch.stack(norms).sum()
-            total = loss.item()
-        if not math.isfinite(total):
-            raise NotFinite(f"the loss is {total}")
+            loss = loss + protocol.predicted_norm_penalty * norm_of(params)
         self.compute.scaled(loss).backward()
-        self._clip(params.values())
-        result.loss += value
-        result.correct += (logits.detach().argmax(1) == labels).float().mean().item()
-        result.ran += 1
+        norm = self._clip(params.values())
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        return torch.stack([size, cross_entropy.detach(), loss.detach(), accuracy, norm])
 
-    def _clip(self, leaves: Iterable[Tensor]) -> None:
-        """Shorten the gradient of one network to the track's limit, if there is one.
-
-        Raises `NotFinite` for a gradient that is not finite.
-        """
+    def _clip(self, leaves: Iterable[Tensor]) -> Tensor:
+        """Shorten the gradient of one network to the track's limit, if there is one; returns its norm."""
         limit, scaler = self.protocol.clip_network_grad_norm, self.compute.scaler
-        largest = math.inf if limit is None else limit * (scaler.get_scale() if scaler else 1.0)
-        norm = torch.nn.utils.clip_grad_norm_(leaves, largest)
-        if scaler is None and not torch.isfinite(norm):  # with a scaler it is how the right scale is found
-            raise NotFinite(f"the norm of its gradient is {norm.item()}")
+        largest = math.inf if limit is None else limit * (scaler.scale if scaler else 1.0)
+        return torch.nn.utils.clip_grad_norm_(leaves, largest)
+
+
+def _read(runs: Sequence[Run]) -> list[list[float]]:
+    """The outcomes of all networks on the host: the one place where a step waits for them."""
+    return torch.stack([run.outcome for run in runs]).tolist() if runs else []

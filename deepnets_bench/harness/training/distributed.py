@@ -28,6 +28,33 @@ GROWTH_INTERVAL = 100
 _PATIENCE = timedelta(hours=2)
 
 
+@dataclass
+class LossScale:
+    """The factor of losses in fp16, whose gradients would be too small for its numbers otherwise.
+
+    Kept on the host, which knows anyway whether a step overflowed, so that nothing is read from the device.
+    The rule is that of `torch.amp.GradScaler`: half after an overflow, twice after `GROWTH_INTERVAL` steps
+    without one; but never less than `MIN_SCALE`.
+    """
+
+    scale: float = 65536.0
+    quiet_steps: int = 0  # since the scale last changed
+
+    @property
+    def may_fall(self) -> bool:
+        """Whether an overflow is no failure yet, but the way the right scale is found."""
+        return self.scale > MIN_SCALE
+
+    def update(self, overflowed: bool) -> None:
+        """Adapt the scale after a step."""
+        if overflowed:
+            self.scale, self.quiet_steps = max(MIN_SCALE, self.scale / 2), 0
+            return
+        self.quiet_steps += 1
+        if self.quiet_steps == GROWTH_INTERVAL:
+            self.scale, self.quiet_steps = self.scale * 2, 0
+
+
 class LostProcess(RunFailed):
     """Another process of the same training is gone; it knows the reason, this one does not."""
 
@@ -55,7 +82,7 @@ class Compute:
         device, process = torch.device(device), process or Rank()
         self.rank, self.size = process.rank, process.size
         plugin = _precision(precision, device.type)
-        self.scaler: torch.amp.GradScaler | None = getattr(plugin, "scaler", None)
+        self.scaler = LossScale() if precision == "fp16" else None
         self.dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         devices: Any = device.index or 0
         environment: ClusterEnvironment = LightningEnvironment()
@@ -79,8 +106,6 @@ class Compute:
         )
         self.fabric.launch()
         self.device = self.fabric.device
-        # A scaler makes its scale when it is first used, which a process whose networks all fail does not do.
-        self.scaled(torch.zeros((), device=self.device))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Inside, operations run in this precision."""
@@ -88,7 +113,7 @@ class Compute:
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss whose gradient is taken."""
-        return loss if self.scaler is None else self.scaler.scale(loss)
+        return loss if self.scaler is None else loss * self.scaler.scale
 
     def sums(self, values: Sequence[float]) -> list[float]:
         """The sum over all processes of each number."""
@@ -142,8 +167,7 @@ def _precision(name: PrecisionName, device: str) -> Precision:
     if name == "bf16":
         return MixedPrecision("bf16-mixed", device)
     if name == "fp16":
-        scaler = torch.amp.GradScaler(device, growth_interval=GROWTH_INTERVAL)
-        return MixedPrecision("16-mixed", device, scaler)
+        return MixedPrecision("16-mixed", device)  # for its autocast: the loss is scaled by `LossScale`
     raise BadInput(f"Precision is 32, bf16 or fp16, not '{name}'.")
 
 

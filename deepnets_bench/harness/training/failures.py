@@ -24,10 +24,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def norm_of(params: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the norms of all parameters, a scalar on their device; not finite if a value is not."""
+    return torch.stack(torch._foreach_norm([*params.values()])).sum()
+
+
 def require_finite(predictions: Sequence[Mapping[str, Tensor]]) -> None:
     """Raise `NotFinite`, which names the graphs, where predicted parameters are NaN or infinite."""
     # First the sum of squares, a few fast operations for all tensors, whose overflow is not yet a failure.
-    norms = [torch.stack(torch._foreach_norm([*params.values()])).sum().detach() for params in predictions]
+    norms = [norm_of(params).detach() for params in predictions]
     if not norms or torch.stack(norms).isfinite().all():
         return
     graphs = [

@@ -24,7 +24,7 @@ from deepnets_bench.harness.training.accumulation import GradientAccumulator, Me
 from deepnets_bench.harness.training.averaging import add_to_mean
 from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_checkpoint
 from deepnets_bench.harness.training.curve import learning_curve
-from deepnets_bench.harness.training.distributed import MIN_SCALE, Compute
+from deepnets_bench.harness.training.distributed import Compute, LossScale
 from deepnets_bench.harness.training.evaluation import evaluate
 from deepnets_bench.harness.training.sampling import NetworkSampler, SampledNetwork
 from deepnets_bench.networks.network import unpack
@@ -179,36 +179,33 @@ class Trainer:
         result = self.accumulate(step, members, images, labels)
         if result.failed and compute.device.type == "cuda":
             torch.cuda.empty_cache()  # here, where no error keeps the tensors of what failed alive
-        sums = compute.sums([result.loss, result.correct, result.ran, result.failed, result.skipped])
-        loss, correct, (ran, failed, skipped) = sums[0], sums[1], map(int, sums[2:])
+        counts = (result.ran, result.failed, result.overflowed, result.skipped)
+        loss, correct, *sums = compute.sums([result.loss, result.correct, *counts])
+        ran, failed, overflowed, skipped = map(int, sums)
         if failed:
             self._count_failures(failed, compute.first(result.reason))
-        if not ran or skipped:
-            return math.nan, math.nan, 0
-        self._update(lr, ran)
-        return loss / ran, correct / ran, ran
+        updates = ran and not skipped
+        finite = self._update(lr, ran) if updates else True
+        if compute.scaler and (overflowed or updates):
+            compute.scaler.update(overflowed > 0 or not finite)
+        return (loss / ran, correct / ran, ran) if updates else (math.nan, math.nan, 0)
 
-    def _update(self, lr: float, n_networks: int) -> None:
-        """Step along the mean gradient of all networks, unless it is not finite."""
+    def _update(self, lr: float, n_networks: int) -> bool:
+        """Step along the mean gradient of all networks, unless it is not finite; returns whether it is."""
         self.compute.sum_gradients(list(self.ghn.parameters()))
         weights = [weight for weight in self.ghn.parameters() if weight.grad is not None]
         scaler = self.compute.scaler
-        if scaler is not None:
-            scaler.unscale_(self.optimiser)
-        torch._foreach_div_([weight.grad for weight in weights], n_networks)
+        scale = scaler.scale if scaler else 1.0
+        torch._foreach_div_([weight.grad for weight in weights], n_networks * scale)
         norm = torch.nn.utils.clip_grad_norm_(weights, self.track.training.clip_grad_norm)
         finite = bool(torch.isfinite(norm))
         if finite:
             for group in self.optimiser.param_groups:
                 group["lr"] = lr
             self.optimiser.step()
-        scale = scaler.get_scale() if scaler is not None else MIN_SCALE
-        if scaler is not None:
-            scaler.update()
-            if scaler.get_scale() < MIN_SCALE:
-                scaler.update(MIN_SCALE)
-        if not finite and scale <= MIN_SCALE:  # with a larger scale it is how the right one is found
+        elif not (scaler and scaler.may_fall):
             self._count_failures(1, "the gradient of the hypernetwork is not finite")
+        return finite
 
     def _count_failures(self, count: int, reason: str) -> None:
         state, limit = self.state, self.track.training.max_failures
@@ -283,7 +280,7 @@ class Trainer:
                 "state": asdict(self.state),
                 "weights": self.ghn.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
-                "scaler": self.compute.scaler.state_dict() if self.compute.scaler else None,
+                "scaler": asdict(self.compute.scaler) if self.compute.scaler else None,
                 "best_weights": self.best_weights,
             }
             save_checkpoint(self.folder, self.state.step, content)
@@ -306,7 +303,7 @@ class Trainer:
         self.ghn.load_state_dict(content["weights"])
         self.optimiser.load_state_dict(content["optimiser"])
         if self.compute.scaler:
-            self.compute.scaler.load_state_dict(content["scaler"])
+            self.compute.scaler = LossScale(**content["scaler"])
         self.best_weights = content["best_weights"]
         return self.state.step
 

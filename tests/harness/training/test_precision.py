@@ -8,7 +8,7 @@ from deepnets_bench.errors import UnknownName
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.harness.runs.job import Job
-from deepnets_bench.harness.training.distributed import GROWTH_INTERVAL, MIN_SCALE, Compute
+from deepnets_bench.harness.training.distributed import GROWTH_INTERVAL, MIN_SCALE, Compute, LossScale
 from tests.harness.conftest import tiny_track
 from tests.harness.training.test_trainer import make_trainer, weights
 
@@ -34,7 +34,7 @@ def first_gradient(track, architectures, gnn):
     """Of the first step, as one vector."""
     trainer = make_trainer(track, architectures, gnn)
     if trainer.compute.scaler:
-        trainer.compute.scaler.update(MIN_SCALE)
+        trainer.compute.scaler.scale = MIN_SCALE
     trainer._step(0, next(trainer.sampler.from_step(0)), lr=0.0)
     return torch.cat([p.grad.flatten() for p in trainer.ghn.parameters() if p.grad is not None])
 
@@ -66,32 +66,74 @@ def test_fp16_lowers_its_scale_to_the_least_one_and_counts_failures_from_there(a
     track = tiny_track(training={"steps": 12, "warmup_steps": 0, "max_failures": 3}).in_precision("fp16")
     trainer = make_trainer(track, architectures)
     scaler = trainer.compute.scaler
-    assert scaler.get_growth_interval() == GROWTH_INTERVAL == 100
     before = weights(trainer)
     trainer.ghn.embed.weight.register_hook(lambda gradient: gradient * torch.inf)
     scales, failures = [], []
     sampled = trainer.sampler.from_step(0)
     for step in range(8):
         trainer._step(step, next(sampled), lr=0.1)
-        scales.append(scaler.get_scale())
+        scales.append(scaler.scale)
         failures.append(trainer.state.failures)
     assert scales == [32768.0, 16384.0, 8192.0, 4096.0, 2048.0, 1024.0, MIN_SCALE, MIN_SCALE]
     assert failures == [0, 0, 0, 0, 0, 0, 1, 2]
     assert torch.equal(weights(trainer), before)
 
 
+def test_the_scale_grows_after_a_hundred_steps_without_overflow():
+    scaler, seen = LossScale(scale=4096.0), []
+    for step in range(2 * GROWTH_INTERVAL):
+        scaler.update(overflowed=step in (0, 1, 2))
+        seen.append(scaler.scale)
+    assert seen[:4] == [2048.0, MIN_SCALE, MIN_SCALE, MIN_SCALE]
+    assert seen[GROWTH_INTERVAL + 1 : GROWTH_INTERVAL + 3] == [MIN_SCALE, 2 * MIN_SCALE]
+
+
+@pytest.mark.parametrize(("scale", "failures"), [(4096.0, 0), (MIN_SCALE, 1)])
+def test_a_network_that_overflows_in_fp16_leaves_the_step_to_the_others(
+    architectures, monkeypatch, scale, failures
+):
+    """The scale falls for the next step; where it cannot, the network has failed."""
+
+    def stepped(overflowing):
+        trainer = make_trainer(tiny_track().in_precision("fp16"), architectures, "mlp")
+        trainer.compute.scaler.scale = scale
+        clip, networks = trainer.accumulate._clip, iter(range(10))
+
+        def overflow(leaves):
+            leaves = list(leaves)
+            if next(networks) in overflowing:
+                leaves[0].grad.fill_(torch.inf)
+            return clip(leaves)
+
+        monkeypatch.setattr(trainer.accumulate, "_clip", overflow)
+        loss, _, n_ran = trainer._step(0, next(trainer.sampler.from_step(0)), lr=1e-3)
+        return trainer, loss, n_ran
+
+    trainer, loss, n_ran = stepped({1})
+    assert n_ran == 1
+    assert torch.isfinite(torch.tensor(loss))
+    assert torch.isfinite(weights(trainer)).all()
+    assert not torch.equal(weights(trainer), weights(make_trainer(tiny_track(), architectures, "mlp")))
+    assert trainer.state.failures == failures
+    assert trainer.compute.scaler.scale == max(MIN_SCALE, scale / 2)
+    trainer, _, n_ran = stepped({0, 1})
+    assert n_ran == 0
+    assert trainer.state.failures == 2 * failures
+    assert trainer.compute.scaler.scale == max(MIN_SCALE, scale / 2)
+
+
 def test_a_resumed_fp16_training_equals_an_uninterrupted_one(architectures, tmp_path):
     track = tiny_track().in_precision("fp16")
     whole = make_trainer(track, architectures, folder=tmp_path)
-    whole.compute.scaler.update(2048.0)
+    whole.compute.scaler.scale = 2048.0
     whole.run()
     (tmp_path / "checkpoint-6.ckpt").unlink()
     resumed = make_trainer(track, architectures, folder=tmp_path)
     assert resumed.resume() == 4
-    assert resumed.compute.scaler.get_scale() == 2048.0
+    assert resumed.compute.scaler.scale == 2048.0
     resumed.run()
     assert torch.equal(weights(whole), weights(resumed))
-    assert resumed.compute.scaler.state_dict() == whole.compute.scaler.state_dict()
+    assert resumed.compute.scaler == whole.compute.scaler
 
 
 @pytest.mark.cuda
