@@ -52,7 +52,7 @@ class GraphBatch(Data):
         else:
             pairs = [(graph.edge_index, np.ones(graph.num_edges, np.int64)) for graph in graphs]
         ptr, batch = _places([graph.num_nodes for graph in graphs])
-        return cls._of(
+        joined = cls._of(
             op=_joined([graph.op for graph in graphs]),
             cell=_joined([graph.cell for graph in graphs]),
             shape=_joined([graph.shape for graph in graphs]),
@@ -65,6 +65,8 @@ class GraphBatch(Data):
             num_nodes=int(ptr[-1]),
             graphs=list(graphs),
         )
+        joined._know_to_ascend()
+        return joined
 
     @classmethod
     def join(cls, items: Sequence[GraphBatch]) -> GraphBatch:
@@ -92,7 +94,7 @@ class GraphBatch(Data):
         ptr, batch = _places([graph.num_nodes for graph in graphs])
         parts = [item._store._mapping for item in items]
         starts = np.concatenate([[0], np.cumsum([part["num_nodes"] for part in parts])])
-        return cls._of(
+        joined = cls._of(
             **{key: torch.cat([part[key] for part in parts]) for key in (*NODE_FIELDS, "distance")},
             edge_index=_joined_edges([part["edge_index"] for part in parts], starts),
             virtual_edge_index=_joined_edges([part["virtual_edge_index"] for part in parts], starts),
@@ -101,6 +103,9 @@ class GraphBatch(Data):
             num_nodes=int(ptr[-1]),
             graphs=graphs,
         )
+        if all(item._known_to_ascend for item in items):
+            joined._know_to_ascend()
+        return joined
 
     @classmethod
     def _of(cls, **fields: Any) -> GraphBatch:
@@ -129,23 +134,30 @@ class GraphBatch(Data):
 
     @property
     def edges_ascend(self) -> bool:
-        """Whether every edge leads to a node of a higher level, which transforms may change.
+        """Whether every edge leads to a node of a higher level, as in all graphs that no transform changed.
 
-        Known without waiting for the device where the batch came to it by `to`.
+        For these it is known without looking at the edges, for which the host would wait for the device.
         """
-        known = getattr(self, "_ascend", None)
-        if known is None or known[0] is not self.edge_index or known[1] is not self.level:
+        if not self._known_to_ascend:
             ends = self.edge_index.clamp(0, len(self.level) - 1)  # a transform may name nodes that are none
             source, target = self.level[ends]
-            ascend = bool(((source < target) & (ends == self.edge_index)).all())
-            self._ascend = known = (self.edge_index, self.level, ascend)
-        return bool(known[2])
+            return bool(((source < target) & (ends == self.edge_index)).all())
+        return True
+
+    @property
+    def _known_to_ascend(self) -> bool:
+        known = getattr(self, "_ascending", None)  # the edges and levels of which it was known
+        return known is not None and known[0] is self.edge_index and known[1] is self.level
+
+    def _know_to_ascend(self) -> None:
+        self._ascending = (self.edge_index, self.level)
 
     def to(self, *args: Any, **kwargs: Any) -> GraphBatch:
         """As `torch_geometric.data.Data.to`: all tensors, in place."""
-        ascend = self.edges_ascend
+        known = self._known_to_ascend
         moved: GraphBatch = super().to(*args, **kwargs)
-        moved._ascend = (moved.edge_index, moved.level, ascend)
+        if known:
+            moved._know_to_ascend()
         return moved
 
     def to_data_list(self) -> list[GraphBatch]:

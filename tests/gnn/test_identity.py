@@ -109,6 +109,7 @@ def test_the_closure_of_a_baseline_is_its_layers_and_the_versions_of_libraries()
         "deepnets_bench.ghn.gated.module",
         "deepnets_bench.ghn.gated.numba",
         "deepnets_bench.ghn.gated.levels",
+        "deepnets_bench.ghn.gated.sweep",
         "deepnets_bench.ghn.gated.triton",
     }
     reached = closure(["deepnets_bench.baselines.gat"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +35,12 @@ class LevelSchedule:
     backward: list[list[Push]]  # the same along reversed edges
 
     @classmethod
-    def build(cls, relations: list[Relation], level: Tensor, dtype: torch.dtype) -> LevelSchedule:
-        """Same arguments and errors as `gated_kernel.Schedule.build`.
+    def build(cls, relations: list[Relation], batch: Any, dtype: torch.dtype) -> LevelSchedule:
+        """Same arguments and errors as `sweep.Schedule.build`.
 
         Here the host waits for the device, a few times a batch; `sweep` never does.
         """
+        level = batch.level
         _check(torch.cat([ends for ends, _ in relations], 1), level)
         order = torch.argsort(level, stable=True)
         rank = torch.empty_like(order)

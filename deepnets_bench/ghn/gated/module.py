@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import operator
+import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.ghn.gated.levels import LevelSchedule, sweep
-from deepnets_bench.ghn.gated.numba import Schedule, Sweep
+from deepnets_bench.ghn.gated import levels
+from deepnets_bench.ghn.gated.levels import LevelSchedule
+from deepnets_bench.ghn.gated.sweep import Schedule, sweep
 
 if TYPE_CHECKING:
     from deepnets_bench.data.dataset import GraphBatch
-    from deepnets_bench.ghn.gated.triton import TritonSchedule
 
 S = TypeVar("S")
 
@@ -56,27 +58,19 @@ class GatedGNN(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.gru.weight_ih.dtype)
-            if x.device.type == "cpu":
-                return self._compiled(x, Schedule, batch)
-            if x.device.type == "cuda" and find_spec("triton"):
-                from deepnets_bench.ghn.gated import triton
-
-                if x.shape[1] in triton.DIMS:
-                    return self._compiled(x, triton.TritonSchedule, batch, graph=batch.batch)
-            return self.by_level(x, batch)
+            compiled = x.device.type == "cpu" or (x.device.type == "cuda" and _on_gpu(x.shape[1]))
+            return self._compiled(x, batch) if compiled else self.by_level(x, batch)
 
     def by_level(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """The same in plain PyTorch on any device, all nodes of one topological level at a time."""
         schedule = self._schedule(LevelSchedule, batch, x.dtype)
         for reverse in (False, True):
-            x = sweep(x, self.gru, self._messages(), schedule, reverse)
+            x = levels.sweep(x, self.gru, self._messages(), schedule, reverse)
         return x
 
-    def _compiled(
-        self, x: Tensor, kind: type[Schedule] | type[TritonSchedule], batch: GraphBatch, **more: Any
-    ) -> Tensor:
+    def _compiled(self, x: Tensor, batch: GraphBatch) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)  # the kernels know no half precision
-        schedule = self._schedule(kind, batch, dtype, **more)
+        schedule = self._schedule(Schedule, batch, dtype)
         gru = [self.gru.weight_ih, self.gru.bias_ih, self.gru.weight_hh, self.gru.bias_hh]
         messages = [
             torch.stack([getattr(mlp.fc[layer], kind) for mlp in self._messages()])
@@ -85,13 +79,13 @@ class GatedGNN(nn.Module):
         weights = [weight.to(dtype) for weight in (*gru, *messages)]
         states = x.to(dtype)
         for reverse in (False, True):
-            states = Sweep.apply(states, *weights, schedule, reverse)
+            states = sweep(states, weights, schedule, reverse)
         return states.to(x.dtype)
 
     def _messages(self) -> list[NodeMLP]:
         return [self.mlp] if self.mlp_ve is None else [self.mlp, self.mlp_ve]
 
-    def _schedule(self, kind: type[S], batch: GraphBatch, dtype: torch.dtype, **more: Any) -> S:
+    def _schedule(self, kind: type[S], batch: GraphBatch, dtype: torch.dtype) -> S:
         """The batch's index structures, kept on the batch for as long as it has the same edges."""
         virtual: list[Tensor] = [] if self.mlp_ve is None else [batch.virtual_edge_index, batch.distance]
         key = [kind, dtype, batch.level, batch.edge_index, *virtual]
@@ -101,6 +95,23 @@ class GatedGNN(nn.Module):
         relations = [(batch.edge_index, torch.ones_like(batch.edge_index[0]))]
         if virtual:
             relations.append((batch.virtual_edge_index, batch.distance))
-        schedule: S = cast(Any, kind).build(relations, batch.level, dtype, **more)
+        schedule: S = cast(Any, kind).build(relations, batch, dtype)
         batch._gated_schedule = (key, schedule)
         return schedule
+
+
+@cache
+def _on_gpu(dim: int) -> bool:
+    """Whether sweeps over states of this size run as kernels of Triton; one warning where they cannot."""
+    if not find_spec("triton"):
+        return False
+    from deepnets_bench.ghn.gated import triton
+
+    if dim in triton.DIMS and (lacking := triton.lacking()):
+        warnings.warn(
+            f"Triton cannot start kernels without {lacking}: GatedGNN goes level by level, with thousands of "
+            "launches where two would do.",
+            stacklevel=2,
+        )
+        return False
+    return dim in triton.DIMS

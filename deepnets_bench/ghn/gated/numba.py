@@ -1,29 +1,25 @@
-"""One sweep of the gated graph network: a compiled kernel for the CPU with a hand-written backward.
+"""The node loops of a sweep of the gated graph network on the CPU, compiled by numba.
 
 A sweep visits the nodes one after another, so almost all of its cost in eager PyTorch is dispatch.
-Here only what is sequential runs node by node, in numba; everything that is known for all nodes at
-once (the hidden half of the GRU before a sweep, the weight gradients after it) is a matrix product.
-Edges belong to relations (1-hop and, optionally, virtual edges), each with its own message MLP.
+Here only what is sequential runs node by node; `sweep` does the rest by matrix products.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from deepnets_bench.errors import BadInput
 
 # Contraction lets LLVM emit fused multiply-adds; sums keep their order, so runs repeat bit for bit.
 _njit = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")
 
-_BLOCK = 128  # nodes whose weight gradients are summed in one product
 _LOG2E = 1.4426950408889634
 _LN2 = 0.6931471805599453
 # Taylor coefficients of exp, highest first: below one ulp of float64 on |x| <= ln(2) / 2.
@@ -31,106 +27,58 @@ _EXP = np.array([1 / float(np.prod(np.arange(1.0, k + 1))) for k in range(13, -1
 _POWERS_OF_TWO = np.ldexp(np.float32(1), np.arange(-126, 130).clip(max=127)).astype(np.float32)
 
 
-class Weights(NamedTuple):
-    """The input half of the GRU, and the message MLP of each relation k of K, as in PyTorch's layers."""
-
-    w_ih: Tensor  # [3d, d]
-    b_ih: Tensor  # [3d]
-    w1: Tensor  # [K, m, d]
-    b1: Tensor  # [K, m]
-    w2: Tensor  # [K, d, m]
-    b2: Tensor  # [K, d]
-
-
-class Values(NamedTuple):
-    """What a sweep computes: the new states, and what their gradient needs."""
-
-    state: Tensor  # [N, d]
-    message: Tensor  # [N, d]
-    gates: Tensor  # [N, 3d]
-    hidden: Tensor  # [N, K, m]: inside of the message MLPs
-    out: Tensor  # [K, N, d]: of the message MLPs
-
-
-class Gradients(NamedTuple):
-    """What the backward pass computes: gradients of a sweep's inputs and of its `Values`, likewise shaped."""
-
-    d_h: Tensor
-    d_gate_h: Tensor
-    d_gates: Tensor
-    d_message: Tensor
-    d_hidden: Tensor
-    d_out: Tensor
+def schedule(
+    edges: Sequence[Tensor], distances: Sequence[Tensor], level: Tensor, graph: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """What `sweep.Schedule` holds but for `first`; the order does not go by `graph`."""
+    num_nodes = level.numel()
+    source, target = torch.cat(list(edges), 1).numpy()
+    distance = torch.cat(list(distances)).numpy()
+    first_row = np.repeat(np.arange(len(edges)) * num_nodes, [len(d) for d in distances])
+    inside, ascending = _check(source, target, num_nodes)
+    if not inside:
+        raise BadInput(f"An edge of the batch names a node outside 0..{num_nodes - 1}.")
+    order = np.arange(num_nodes)
+    if not ascending:
+        levels = level.numpy()
+        if (levels[source] >= levels[target]).any():
+            raise BadInput("Every edge of the batch must lead to a node of a higher level.")
+        order = np.argsort(levels, kind="stable")
+    rows = len(edges) * num_nodes
+    real = torch.empty(0, dtype=dtype).numpy().dtype
+    predecessors = _group(source, first_row + target, distance, rows, real)
+    successors = _group(target, first_row + source, distance, rows, real)
+    return tuple(map(torch.from_numpy, (order, *predecessors, *successors)))
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """Incoming edges of every node in compressed rows, for each relation.
+def forward(
+    order: Tensor, first: Tensor, ptr: Tensor, node: Tensor, weight: Tensor, reverse: bool,
+    h: Tensor, gate_h: Tensor, w_ih: Tensor, b_ih: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor,
+    values: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """Visit all nodes; fills `values`, which are `sweep.Values`."""
+    _forward(
+        _visit(order, reverse), ptr.numpy(), node.numpy(), weight.numpy(),
+        *_arrays(h, gate_h, w_ih.t(), b_ih, w1.mT, b1, w2.mT, b2), *(value.numpy() for value in values),
+    )  # fmt: skip
 
-    The neighbours of node v of N under relation k are `node[ptr[r]:ptr[r + 1]]`, where r = k N + v.
-    """
 
-    ptr: NDArray[np.int64]  # [relations * N + 1]
-    node: NDArray[np.uint32]  # [edges of all relations]
-    weight: NDArray[Any]  # like node: 1 / distance, in the dtype of the states
+def backward(
+    order: Tensor, first: Tensor, ptr: Tensor, node: Tensor, weight: Tensor, reverse: bool,
+    h: Tensor, gate_h: Tensor, w_ih: Tensor, w1: Tensor, w2: Tensor, gates: Tensor, hidden: Tensor,
+    out: Tensor, d_state: Tensor, gradients: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """Visit all nodes against the order of `forward`; fills `gradients`, which are `sweep.Gradients`."""
+    _backward(
+        _visit(order, not reverse), ptr.numpy(), node.numpy(), weight.numpy(),
+        *_arrays(h, gate_h, w_ih, w1, w2, gates, hidden, out, d_state),
+        *(gradient.numpy() for gradient in gradients),
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """What both sweeps and their gradients need to know of a batch of graphs."""
-
-    order: NDArray[np.int64]  # [N] nodes in topological order
-    predecessors: Neighbours
-    successors: Neighbours
-
-    @classmethod
-    def build(cls, relations: list[tuple[Tensor, Tensor]], level: Tensor, dtype: torch.dtype) -> Schedule:
-        """Index the edges in both directions.
-
-        `relations`: per relation the edge_index [2, E] and the positive distances [E];
-        `level` [N]: topological level. Raises `BadInput` unless every edge leads to a higher level.
-        """
-        num_nodes = level.numel()
-        source, target = torch.cat([edge_index for edge_index, _ in relations], 1).numpy()
-        distance = torch.cat([distance for _, distance in relations]).numpy()
-        first_row = np.repeat(np.arange(len(relations)) * num_nodes, [len(d) for _, d in relations])
-        inside, ascending = _check(source, target, num_nodes)
-        if not inside:
-            raise BadInput(f"An edge of the batch names a node outside 0..{num_nodes - 1}.")
-        order = np.arange(num_nodes)
-        if not ascending:
-            levels = level.numpy()
-            if (levels[source] >= levels[target]).any():
-                raise BadInput("Every edge of the batch must lead to a node of a higher level.")
-            order = np.argsort(levels, kind="stable")
-        rows = len(relations) * num_nodes
-        real = torch.empty(0, dtype=dtype).numpy().dtype
-        return cls(
-            order,
-            Neighbours(*_group(source, first_row + target, distance, rows, real)),
-            Neighbours(*_group(target, first_row + source, distance, rows, real)),
-        )
-
-    def forward(self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values) -> None:
-        """Visit all nodes; fills `values` from states h [N, d] and the GRU's hidden half gate_h [N, 3d]."""
-        edges = self.successors if reverse else self.predecessors
-        w = weights
-        _forward(
-            self.order[::-1].copy() if reverse else self.order, edges.ptr, edges.node, edges.weight,
-            *_arrays(h, gate_h, w.w_ih.t(), w.b_ih, w.w1.mT, w.b1, w.w2.mT, w.b2, *values),
-        )  # fmt: skip
-
-    def backward(
-        self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values, d_state: Tensor,
-        gradients: Gradients,
-    ) -> None:  # fmt: skip
-        """Visit all nodes against the order of `forward`; fills `gradients` from d_state [N, d]."""
-        edges = self.predecessors if reverse else self.successors
-        w, v = weights, values
-        _backward(
-            self.order if reverse else self.order[::-1].copy(), edges.ptr, edges.node, edges.weight,
-            *_arrays(h, gate_h, w.w_ih, w.w1, w.w2, v.gates, v.hidden, v.out, d_state, *gradients),
-        )  # fmt: skip
+def _visit(order: Tensor, reverse: bool) -> NDArray[np.int64]:
+    nodes: NDArray[np.int64] = order.numpy()
+    return nodes[::-1].copy() if reverse else nodes
 
 
 @_njit
@@ -300,66 +248,6 @@ def _backward(  # type: ignore[no-untyped-def]
             d_gate_h[v, 2 * d + j] = d_n * r
         d_message[v, :] = zero
         _add_product(d_message[v], d_gates[v], w_ih)
-
-
-class Sweep(torch.autograd.Function):
-    """One sweep, Sweep.apply(h, w_ih, b_ih, w_hh, b_hh, w1, b1, w2, b2, schedule, reverse).
-
-    h [N, d]: states before; w_ih, w_hh [3d, d], b_ih, b_hh [3d]: the GRU; w1 [K, m, d],
-    b1 [K, m], w2 [K, d, m], b2 [K, d]: the message MLP of each relation. The node loops are those of the
-    schedule: a `Schedule`, or a `triton.TritonSchedule` for tensors on a GPU. Returns the states
-    after the sweep, [N, d]. `reverse` sweeps from the outputs to the inputs along reversed edges.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, h: Tensor, w_ih: Tensor, b_ih: Tensor, w_hh: Tensor, b_hh: Tensor, w1: Tensor, b1: Tensor,
-        w2: Tensor, b2: Tensor, schedule: Any, reverse: bool,
-    ) -> Tensor:  # fmt: skip
-        num_nodes, d = h.shape
-        relations, m = b1.shape
-        h = h.contiguous()
-        gate_h = torch.addmm(b_hh, h, w_hh.t())
-        weights = Weights(w_ih, b_ih, w1, b1, w2, b2)
-        values = Values(
-            torch.empty_like(h),
-            torch.empty_like(h),
-            torch.empty_like(gate_h),
-            h.new_empty(num_nodes, relations, m),
-            h.new_empty(relations, num_nodes, d),
-        )
-        schedule.forward(reverse, h, gate_h, weights, values)
-        ctx.save_for_backward(h, gate_h, w_hh, *weights, *values)
-        ctx.schedule, ctx.reverse = schedule, reverse
-        return values.state
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_state: Tensor) -> tuple[Tensor | None, ...]:
-        h, gate_h, w_hh, *saved = ctx.saved_tensors
-        weights, values = Weights(*saved[:6]), Values(*saved[6:])
-        _, message, gates, hidden, out = values
-        d = Gradients(*(torch.empty_like(value) for value in (h, gate_h, gates, message, hidden, out)))
-        ctx.schedule.backward(ctx.reverse, h, gate_h, weights, values, d_state, d)
-        d.d_h.addmm_(d.d_gate_h, w_hh)
-        hidden = hidden.transpose(0, 1)
-        return (
-            d.d_h, *_affine_gradients(d.d_gates, message), *_affine_gradients(d.d_gate_h, h),
-            *_affine_gradients(d.d_hidden.transpose(0, 1), values.state),
-            *_affine_gradients(d.d_out, hidden), None, None,
-        )  # fmt: skip
-
-
-def _affine_gradients(d_output: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of weight [..., o, i] and bias [..., o] from d_output [..., N, o] and inputs [..., N, i].
-
-    The terms of thousands of nodes nearly cancel, so blocks of nodes are added up in float64: six times
-    more accurate than one float32 product, for a seventh of the time of both sweeps.
-    """
-    blocks = list(zip(d_output.split(_BLOCK, -2), inputs.split(_BLOCK, -2), strict=True))
-    weight = torch.stack([d.mT @ x for d, x in blocks]).sum(0, dtype=torch.float64)
-    bias = torch.stack([d.sum(-2) for d, _ in blocks]).sum(0, dtype=torch.float64)
-    return weight.to(inputs.dtype), bias.to(inputs.dtype)
 
 
 def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:

@@ -9,7 +9,12 @@ one launch forward and one backward. Within a graph the nodes are visited one af
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import shutil
+import sysconfig
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,98 +23,94 @@ import triton.language as tl
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.ghn.gated.numba import Gradients, Values, Weights
 
 DIMS = (16, 32, 64)  # widths of states whose weights a program holds in registers
 _BLOCK = 32  # edges that are gathered at once
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """As `numba.Neighbours`, on the device."""
+@cache
+def lacking() -> str:
+    """What Triton needs on this machine to launch a kernel and does not find; '' for nothing.
 
-    ptr: Tensor  # int64 [relations * N + 1]
-    node: Tensor  # int64 [edges of all relations]
-    weight: Tensor
-
-
-@dataclass(frozen=True)
-class TritonSchedule:
-    """As `numba.Schedule`, on the device; the nodes of graph g are order[first[g]:first[g + 1]]."""
-
-    order: Tensor  # [N] nodes, graph by graph in topological order
-    first: Tensor  # [graphs + 1]
-    predecessors: Neighbours
-    successors: Neighbours
-
-    @classmethod
-    def build(
-        cls, relations: list[tuple[Tensor, Tensor]], level: Tensor, dtype: torch.dtype, graph: Tensor
-    ) -> TritonSchedule:
-        """As `gated_kernel.Schedule.build`; `graph` [N] is the number of each node's graph."""
-        source, target = torch.cat([ends for ends, _ in relations], 1)
-        distance = torch.cat([distance for _, distance in relations])
-        num_nodes = level.numel()
-        if source.numel():
-            ends = torch.stack([source, target])
-            if int(ends.min()) < 0 or int(ends.max()) >= num_nodes:
-                raise BadInput(f"An edge of the batch names a node outside 0..{num_nodes - 1}.")
-            if bool((level[source] >= level[target]).any()):
-                raise BadInput("Every edge of the batch must lead to a node of a higher level.")
-        by_level = torch.argsort(level, stable=True)
-        order = by_level[torch.argsort(graph[by_level], stable=True)]
-        relation = torch.cat([torch.full_like(d, k, dtype=torch.long) for k, (_, d) in enumerate(relations)])
-        weight, rows = 1 / distance.to(dtype), len(relations) * num_nodes
-        return cls(
-            order,
-            _starts(graph, int(graph.max()) + 1),
-            _neighbours(relation * num_nodes + target, source, weight, rows),
-            _neighbours(relation * num_nodes + source, target, weight, rows),
-        )
-
-    def forward(self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values) -> None:
-        """As `gated_kernel.Schedule.forward`."""
-        edges = self.successors if reverse else self.predecessors
-        named = _contiguous(weights) | values._asdict()
-        self._launch(_forward, edges, reverse, weights, h=h, gate_h=gate_h, **named)
-
-    def backward(
-        self, reverse: bool, h: Tensor, gate_h: Tensor, weights: Weights, values: Values, d_state: Tensor,
-        gradients: Gradients,
-    ) -> None:  # fmt: skip
-        """As `gated_kernel.Schedule.backward`."""
-        edges = self.predecessors if reverse else self.successors
-        w = _contiguous(weights)
-        named = {name: w[name] for name in ("w_ih", "w1", "w2")} | gradients._asdict()
-        named |= {"gates": values.gates, "hidden": values.hidden, "out": values.out}
-        named |= {"h": h, "gate_h": gate_h, "d_state": d_state.contiguous()}
-        self._launch(_backward, edges, not reverse, weights, **named)
-
-    def _launch(
-        self, kernel: Any, edges: Neighbours, reverse: bool, weights: Weights, **tensors: Tensor
-    ) -> None:
-        """One program a graph, its pointers passed by name; `reverse` visits the nodes from last to first."""
-        relations, m, d = weights.w1.shape
-        with torch.cuda.device_of(weights.w1):
-            kernel[(len(self.first) - 1,)](
-                order=self.order, first=self.first, ptr=edges.ptr, node=edges.node, weight=edges.weight,
-                **tensors, num_nodes=len(self.order), reverse=reverse,
-                RELATIONS=relations, D=d, M=m, BLOCK=_BLOCK,
-            )  # fmt: skip
+    It compiles the launcher of each kernel with the system's C compiler, against Python's headers.
+    """
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler (gcc or clang, or CC)"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        return "Python.h (the python3-dev package, or the like)"
+    return ""
 
 
-def _starts(group: Tensor, count: int) -> Tensor:
-    """[count + 1]: where each group begins once elements are sorted by group."""
-    return torch.nn.functional.pad(torch.bincount(group, minlength=count).cumsum(0), (1, 0))
+def schedule(
+    edges: Sequence[Tensor], distances: Sequence[Tensor], level: Tensor, graph: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """What `sweep.Schedule` holds but for `first`; the host waits once, to check the edges."""
+    source, target = torch.cat(list(edges), 1)
+    num_nodes = level.numel()
+    if source.numel():
+        ends = torch.stack([source, target])
+        inside = ends.clamp(0, num_nodes - 1)
+        ascending = level[inside[0]] < level[inside[1]]
+        all_inside, all_ascending = torch.stack([(inside == ends).all(), ascending.all()]).tolist()
+        if not all_inside:
+            raise BadInput(f"An edge of the batch names a node outside 0..{num_nodes - 1}.")
+        if not all_ascending:
+            raise BadInput("Every edge of the batch must lead to a node of a higher level.")
+    by_level = torch.argsort(level, stable=True)
+    order = by_level[torch.argsort(graph[by_level], stable=True)]
+    first_row = torch.cat([torch.full_like(d, k * num_nodes) for k, d in enumerate(distances)])
+    weight, rows = 1 / torch.cat(list(distances)).to(dtype), len(edges) * num_nodes
+    return (
+        order,
+        *_neighbours(first_row + target, source, weight, rows),
+        *_neighbours(first_row + source, target, weight, rows),
+    )
 
 
-def _contiguous(weights: Weights) -> dict[str, Tensor]:
-    return {name: weight.contiguous() for name, weight in weights._asdict().items()}
-
-
-def _neighbours(row: Tensor, node: Tensor, weight: Tensor, rows: int) -> Neighbours:
+def _neighbours(row: Tensor, node: Tensor, weight: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     by_row = torch.argsort(row, stable=True)
-    return Neighbours(_starts(row, rows), node[by_row], weight[by_row])
+    starts = torch.searchsorted(row[by_row], torch.arange(rows + 1, device=row.device))
+    return starts, node[by_row], weight[by_row]
+
+
+def forward(
+    order: Tensor, first: Tensor, ptr: Tensor, node: Tensor, weight: Tensor, reverse: bool,
+    h: Tensor, gate_h: Tensor, w_ih: Tensor, b_ih: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor,
+    values: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """As `numba.forward`: one program a graph."""
+    _launch(
+        _forward, first, w1, (order, first, ptr, node, weight),
+        (h, gate_h, w_ih, b_ih, w1, b1, w2, b2), values, reverse,
+    )  # fmt: skip
+
+
+def backward(
+    order: Tensor, first: Tensor, ptr: Tensor, node: Tensor, weight: Tensor, reverse: bool,
+    h: Tensor, gate_h: Tensor, w_ih: Tensor, w1: Tensor, w2: Tensor, gates: Tensor, hidden: Tensor,
+    out: Tensor, d_state: Tensor, gradients: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """As `numba.backward`: one program a graph."""
+    _launch(
+        _backward, first, w1, (order, first, ptr, node, weight),
+        (h, gate_h, w_ih, w1, w2, gates, hidden, out, d_state), gradients, not reverse,
+    )  # fmt: skip
+
+
+def _launch(
+    kernel: Any, first: Tensor, w1: Tensor, index: Sequence[Tensor], inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor], reverse: bool,
+) -> None:  # fmt: skip
+    """One program a graph; `reverse` visits the nodes from last to first.
+
+    The loops carry values through memory from node to node, so nothing may be loaded ahead: one stage.
+    """
+    relations, m, d = w1.shape
+    with torch.cuda.device_of(w1):
+        kernel[(len(first) - 1,)](
+            *index, *(tensor.contiguous() for tensor in inputs), *outputs, len(index[0]), reverse,
+            RELATIONS=relations, D=d, M=m, BLOCK=_BLOCK, num_stages=1,
+        )  # fmt: skip
 
 
 @triton.jit

@@ -9,13 +9,22 @@ import torch
 from torch import Tensor
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.ghn.gated import sweep, triton
 from deepnets_bench.ghn.gated.module import GatedGNN
-from deepnets_bench.ghn.gated.triton import TritonSchedule
 from tests.ghn.gated.test_module import batch_of, output_and_gradients
 
 
 def fused(gnn: GatedGNN, x: Tensor, batch: SimpleNamespace) -> Tensor:
-    return gnn._compiled(x, TritonSchedule, batch, graph=batch.batch)
+    """The GatedGNN with Triton's loops, backward included."""
+    vars(batch).pop("_gated_schedule", None)
+    sweep._loops = lambda device: triton
+    return gnn._compiled(x, batch)
+
+
+@pytest.fixture(autouse=True)
+def loops_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Afterwards every device has its own loops again."""
+    monkeypatch.setattr(sweep, "_loops", sweep._loops)
 
 
 @pytest.mark.parametrize("virtual_edges", [True, False], ids=["ve", "1hop"])

@@ -166,8 +166,8 @@ def test_features_without_gradient(run: Sweeps) -> None:
 
 def test_the_schedule_is_kept_while_the_edges_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
-    build = numba.Schedule.build
-    monkeypatch.setattr(numba.Schedule, "build", lambda *args: built.append(args) or build(*args))
+    build = numba.schedule
+    monkeypatch.setattr(numba, "schedule", lambda *args: built.append(args) or build(*args))
     gnn, batch, x = GatedGNN(8), batch_of(30), torch.randn(30, 8)
     gnn(gnn(x, batch), batch)
     assert len(built) == 1
