@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.utils import degree, to_dense_batch
+from torch_geometric.utils import degree
 
 if TYPE_CHECKING:
     from deepnets_bench.data.dataset import GraphBatch
@@ -107,12 +107,18 @@ class Graphormer(nn.ModuleList):
         )
         from_input = torch.zeros(len(x), dtype=torch.long, device=x.device)
         rooted = source == batch.ptr[batch.batch[source]]  # the input is a graph's first node
-        from_input[target[rooted]] = batch.distance[rooted].clamp(max=MAX_INPUT_DISTANCE)
+        distance = batch.distance.clamp(max=MAX_INPUT_DISTANCE)
+        from_input = from_input.index_add(0, target, distance.where(rooted, 0))
         x = x + first.centrality_embed_in(degree_in) + first.centrality_embed_out(degree_out)
         x = x + first.input_dist_embed(from_input)
 
-        dense, mask = to_dense_batch(x, batch.batch)
-        graph, width = batch.batch[source], dense.shape[1]
+        # The graphs side by side, with room for the largest one, whose size the host knows.
+        width = max(graph.num_nodes for graph in batch.graphs)
+        places = torch.arange(len(x), device=x.device) - batch.ptr[batch.batch] + width * batch.batch
+        dense = x.new_zeros(batch.num_graphs * width, x.shape[1]).index_put((places,), x)
+        dense = dense.unflatten(0, (-1, width))
+        mask = torch.arange(width, device=x.device) < batch.ptr.diff()[:, None]
+        graph = batch.batch[source]
         row, column = source - batch.ptr[graph], target - batch.ptr[graph]
         signed = torch.zeros(len(dense), width, width, dtype=torch.long, device=x.device)
         signed[graph, row, column] = batch.distance
@@ -121,5 +127,4 @@ class Graphormer(nn.ModuleList):
         bias = first.attn.bias(signed).masked_fill(~pairs[:, None], MASKED)
         for layer in self:
             dense = layer(dense, bias)
-        states: Tensor = dense[mask]
-        return states
+        return dense.flatten(0, 1)[places]

@@ -170,6 +170,14 @@ def _accuracy(
     steps: tuple[Step, ...], params: dict[str, Tensor], data: ImagePart, batch_size: int, top_k: int
 ) -> tuple[float, bool]:
     """The accuracy, and whether all logits are finite."""
+    correct, finite = counts(steps, params, data, batch_size, top_k).tolist()
+    return correct / len(data), finite == len(data)
+
+
+def counts(
+    steps: tuple[Step, ...], params: dict[str, Tensor], data: ImagePart, batch_size: int, top_k: int
+) -> Tensor:
+    """int64 [2], on the device: images that are classified right, and those whose logits are finite."""
     correct, n_finite = torch.zeros(2, dtype=torch.long, device=data.device).unbind()
     for images, labels in data.batches(batch_size):
         logits = execute(steps, images, params, training=False)
@@ -181,4 +189,4 @@ def _accuracy(
         finite = logits.isfinite().all(1)
         correct += (hit & finite).sum()
         n_finite += finite.sum()
-    return int(correct) / len(data), int(n_finite) == len(data)
+    return torch.stack([correct, n_finite])
