@@ -25,7 +25,7 @@ from torch import Tensor
 from deepnets_bench.errors import BadInput
 
 DIMS = (16, 32, 64)  # widths of states whose weights a program holds in registers
-_BLOCK = 32  # edges that are gathered at once
+BLOCK = 32  # edges that are gathered at once
 
 
 @cache
@@ -97,19 +97,25 @@ def backward(
     )  # fmt: skip
 
 
+def options(dim: int) -> dict[str, int]:
+    """How the kernels are compiled for states of a size.
+
+    The loops carry values through memory from node to node, so nothing may be loaded ahead: one stage. The
+    weights of 64 states fit into the registers of eight warps, those of fewer into four.
+    """
+    return {"num_stages": 1, "num_warps": 8 if dim == 64 else 4}
+
+
 def _launch(
     kernel: Any, first: Tensor, w1: Tensor, index: Sequence[Tensor], inputs: Sequence[Tensor],
     outputs: Sequence[Tensor], reverse: bool,
 ) -> None:  # fmt: skip
-    """One program a graph; `reverse` visits the nodes from last to first.
-
-    The loops carry values through memory from node to node, so nothing may be loaded ahead: one stage.
-    """
+    """One program a graph; `reverse` visits the nodes from last to first."""
     relations, m, d = w1.shape
     with torch.cuda.device_of(w1):
         kernel[(len(first) - 1,)](
             *index, *(tensor.contiguous() for tensor in inputs), *outputs, len(index[0]), reverse,
-            RELATIONS=relations, D=d, M=m, BLOCK=_BLOCK, num_stages=1,
+            RELATIONS=relations, D=d, M=m, BLOCK=BLOCK, **options(d),
         )  # fmt: skip
 
 
