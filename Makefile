@@ -8,8 +8,7 @@ CONSTRAINTS := constraints.txt
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup constraints demo pilot boards test lint docs bench stress wheel clean FORCE
-.PHONY: setup constraints demo test lint bench gpu stress wheel clean FORCE
+.PHONY: setup constraints demo pilot boards test lint docs bench gpu stress wheel clean FORCE
 
 setup: .venv/.done
 

@@ -26,7 +26,8 @@ from deepnets_bench.harness.runs.job import (
 from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
 from deepnets_bench.harness.training.splits import Dataset, prepare_dataset
-from deepnets_bench.leaderboard.results import SCORE_COLUMNS, rows_frame
+from deepnets_bench.leaderboard.results import rows_frame
+from deepnets_bench.leaderboard.scores import SCORE_COLUMNS
 from deepnets_bench.system.processes import usable_cores
 
 if TYPE_CHECKING:

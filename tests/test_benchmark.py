@@ -14,7 +14,8 @@ from torch import nn
 import deepnets_bench as dnb
 from deepnets_bench.benchmark import Benchmark, noise_of, variant
 from deepnets_bench.harness.runs.job import RESULTS
-from deepnets_bench.leaderboard.results import COLUMNS, read_results, read_scores
+from deepnets_bench.leaderboard.results import COLUMNS, read_results
+from deepnets_bench.leaderboard.scores import read_scores
 from tests.harness.conftest import tiny_track
 from tests.harness.test_commands import TRACK, command
 

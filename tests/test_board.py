@@ -12,13 +12,8 @@ from typer.testing import CliRunner
 
 import deepnets_bench as dnb
 from deepnets_bench.commands import leaderboard as command
-from deepnets_bench.leaderboard.results import (
-    accuracy_summary,
-    append_rows,
-    read_results,
-    read_scores,
-    write_scores,
-)
+from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, read_results
+from deepnets_bench.leaderboard.scores import read_scores, write_scores
 from tests.leaderboard.conftest import failed_row, make_row
 
 METHODS = {"mlp": 0.3, "gat": 0.35, "gin": 0.34}

@@ -8,7 +8,8 @@ from pathlib import Path
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.identity import job
 from deepnets_bench.leaderboard.reproduction import TOLERANCE, Reproduction, reproductions
-from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows, read_scores, write_scores
+from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows
+from deepnets_bench.leaderboard.scores import read_scores, write_scores
 from deepnets_bench.leaderboard.validate import validate
 
 

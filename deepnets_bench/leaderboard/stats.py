@@ -20,7 +20,7 @@ from deepnets_bench.leaderboard.inference import (
     mean_over_splits,
     out_of_distribution,
 )
-from deepnets_bench.leaderboard.results import read_scores
+from deepnets_bench.leaderboard.scores import read_scores
 
 Scores = dict[int, dict[int, float]]  # {seed: {architecture: accuracy}}
 

@@ -17,7 +17,8 @@ from deepnets_bench.leaderboard.admission import Calibration, admit, stack_of
 from deepnets_bench.leaderboard.aggregate import method_name
 from deepnets_bench.leaderboard.identity import hash_config, job, run, unfinished_runs
 from deepnets_bench.leaderboard.reproduction import TOLERANCE, reproductions
-from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, check_rows, read_scores
+from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, check_rows
+from deepnets_bench.leaderboard.scores import read_scores
 
 Numbered = Sequence[tuple[int, ResultRow]]
 

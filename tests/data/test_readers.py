@@ -34,7 +34,8 @@ from deepnets_bench.generators.generation import generate
 from deepnets_bench.harness.protocol.tracks import load_track, track_text
 from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_checkpoint
 from deepnets_bench.harness.training.curve import CURVE_COLUMNS, learning_curve
-from deepnets_bench.leaderboard.results import append_rows, read_rows, read_scores, write_scores
+from deepnets_bench.leaderboard.results import append_rows, read_rows
+from deepnets_bench.leaderboard.scores import read_scores, write_scores
 from tests.damage import DEEP, HUGE, ODD_TOML, damaged, foreign, json_text, odd_csv, odd_hdf5, odd_json
 from tests.data.test_published import released
 from tests.leaderboard.conftest import make_row

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 from deepnets_bench.commands import leaderboard as command
 from deepnets_bench.errors import BadInput, CorruptFile, UnknownName
 from deepnets_bench.harness.protocol.tracks import load_track
-from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, read_rows, write_scores
+from deepnets_bench.leaderboard.results import accuracy_summary, append_rows, read_rows
+from deepnets_bench.leaderboard.scores import write_scores
 from deepnets_bench.leaderboard.summary import END, START
 
 from .conftest import make_row

@@ -9,14 +9,8 @@ import pytest
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.aggregate import select_board
 from deepnets_bench.leaderboard.marking import reproduce
-from deepnets_bench.leaderboard.results import (
-    ResultRow,
-    accuracy_summary,
-    append_rows,
-    read_rows,
-    read_scores,
-    write_scores,
-)
+from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, append_rows, read_rows
+from deepnets_bench.leaderboard.scores import read_scores, write_scores
 from deepnets_bench.leaderboard.stats import load_scores
 from deepnets_bench.leaderboard.validate import validate
 

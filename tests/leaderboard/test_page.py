@@ -18,7 +18,8 @@ import pytest
 from deepnets_bench.leaderboard.aggregate import Board, boards
 from deepnets_bench.leaderboard.inference import analyse_board
 from deepnets_bench.leaderboard.page import render, views
-from deepnets_bench.leaderboard.results import accuracy_summary, write_scores
+from deepnets_bench.leaderboard.results import accuracy_summary
+from deepnets_bench.leaderboard.scores import write_scores
 
 from .conftest import failed_row, make_row
 

@@ -28,9 +28,8 @@ from deepnets_bench.leaderboard.results import (
     check_rows,
     read_results,
     read_rows,
-    read_scores,
-    write_scores,
 )
+from deepnets_bench.leaderboard.scores import read_scores, write_scores
 from deepnets_bench.system import locks
 
 from .conftest import failed_row, make_row

@@ -11,7 +11,8 @@ from scipy.stats import ttest_rel
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard import stats
 from deepnets_bench.leaderboard.aggregate import boards
-from deepnets_bench.leaderboard.results import accuracy_summary, write_scores
+from deepnets_bench.leaderboard.results import accuracy_summary
+from deepnets_bench.leaderboard.scores import write_scores
 
 from .conftest import failed_row, make_row
 

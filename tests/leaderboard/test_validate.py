@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deepnets_bench.leaderboard.admission import Calibration
-from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, append_rows, write_scores
+from deepnets_bench.leaderboard.results import ResultRow, accuracy_summary, append_rows
+from deepnets_bench.leaderboard.scores import write_scores
 from deepnets_bench.leaderboard.validate import Protocol, validate
 
 from .conftest import changed, failed_row, make_row

@@ -23,8 +23,8 @@ from deepnets_bench.leaderboard.results import (
     append_rows,
     canonical_json,
     read_rows,
-    write_scores,
 )
+from deepnets_bench.leaderboard.scores import write_scores
 
 if TYPE_CHECKING:
     import torch

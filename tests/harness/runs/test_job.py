@@ -16,7 +16,8 @@ from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
 from deepnets_bench.harness.training.scoring import pick_device
 from deepnets_bench.harness.training.splits import prepare_dataset
 from deepnets_bench.leaderboard.admission import Calibration
-from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows, read_scores
+from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows
+from deepnets_bench.leaderboard.scores import read_scores
 from deepnets_bench.leaderboard.validate import validate
 from tests.harness.conftest import tiny_track
 
