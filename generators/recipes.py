@@ -111,10 +111,13 @@ def find_split(name: str) -> Split:
     return SPLITS[name]
 
 
+_INDICES = 1 << 63  # what the second word of a stream's key, signed, can hold
+
+
 def sample(split: str, index: int, dataset_version: int = DATASET_VERSION) -> Architecture:
     """The architecture with a number in a split, the one that `generate` stores there."""
-    if index < 0:
-        raise BadInput(f"The number of a graph is not negative: {index}.")
+    if not 0 <= index < _INDICES:
+        raise BadInput(f"The number of a graph must be from 0 to {_INDICES - 1:,}, not {index}.")
     found = find_split(split)
     key = stream_key(found, dataset_version)
     return decode(draw(key, np.uint64(index), found.recipe, key_share(found))[0])

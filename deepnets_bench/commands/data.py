@@ -70,7 +70,7 @@ def generate(
 
     if scheduler is not None and workers is not None:
         raise BadInput("Give --workers or --scheduler, not both.")
-    names = list(SPLIT_NAMES) if listed(split) == ["all"] else listed(split)
+    names = list(SPLIT_NAMES) if "all" in listed(split) else listed(split)
     if not names:
         raise BadInput("Give at least one split, such as --split val, or --split all.")
     start = time.perf_counter()
@@ -225,7 +225,11 @@ def _wide_console() -> Console:
     return console if console.is_terminal else Console(width=_TABLE_COLUMNS)
 
 
-def find_architecture(text: str) -> Architecture | ResNet50:
+_FORMS = "a dataset folder, a JSON file of an architecture, SPLIT/INDEX such as test/12, resnet50 or vit"
+
+
+def find_architecture(text: str, forms: str = _FORMS) -> Architecture | ResNet50:
+    """The architecture that a JSON file, SPLIT/INDEX or a name stands for; raises `BadInput` with `forms`."""
     from deepnets_bench.architecture import Architecture
     from deepnets_bench.errors import BadInput
     from deepnets_bench.generators import SPLITS, sample
@@ -241,10 +245,7 @@ def find_architecture(text: str) -> Architecture | ResNet50:
     split, _, index = text.partition("/")
     if split in SPLITS and index.isdecimal():
         return sample(split, int(index))
-    raise BadInput(
-        f"'{text}' is neither a dataset folder, a JSON file of an architecture, SPLIT/INDEX such as test/12, "
-        "resnet50 nor vit."
-    )
+    raise BadInput(f"'{text}' is none of these: {forms}.")
 
 
 @contextmanager

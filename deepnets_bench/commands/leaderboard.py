@@ -139,14 +139,15 @@ def validate(
     """List every fault of a results file: schema, protocol, completeness, and scores that do not add up."""
     from deepnets_bench.board import find_track
     from deepnets_bench.errors import CorruptFile
+    from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.results import check_rows
     from deepnets_bench.leaderboard.validate import Protocol
     from deepnets_bench.leaderboard.validate import validate as find_faults
 
     rows, _ = check_rows(file)
-    name = track or (rows[0][1].track if rows else None)
+    name = rows[0][1].track if rows else None
     protocol = None
-    if found := find_track(name) if name else None:
+    if found := load_track(track) if track else find_track(name) if name else None:
         counts = {split: rule.count for split, rule in found.evaluation.splits.items()}
         values = {
             "track_digest": found.fingerprint(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Mapping
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 TORCHVISION = "torchvision:"
 _REASON_EXAMPLES = 3
-_FORMS = (
-    "MODEL is torchvision:NAME, a file ./file.py:function, package.module:function, or an architecture: a "
-    "JSON file, SPLIT/INDEX, resnet50 or vit"
+_CHOICES = (
+    "torchvision:NAME, a file ./file.py:function, package.module:function, or an architecture: a JSON file, "
+    "SPLIT/INDEX, resnet50 or vit"
 )
+_FORMS = f"MODEL is {_CHOICES}"
 _CALIBRATION_IMAGES, _CALIBRATION_BATCH = 1024, 64
 
 
@@ -124,7 +126,7 @@ def build(
         return _call(path, function, options)
     if options:
         raise BadInput(f"{model} is an architecture, which takes no --model-option.")
-    architecture = find_architecture(model)
+    architecture = find_architecture(model, _CHOICES)
     with device:
         return architecture.build(width=width, image_size=image_size, num_classes=num_classes)
 
@@ -174,6 +176,7 @@ def _call(path: str, name: str, options: Mapping[str, Any]) -> nn.Module:
         raise UnknownName("function", name, choices, f"in {path}")
     if isinstance(function, nn.Module):
         return function
+    _check_options(function, options, f"of {path}:{name}")
     given = ", ".join(f"{key}={value!r}" for key, value in options.items())
     try:
         module = function(**options)
@@ -182,6 +185,20 @@ def _call(path: str, name: str, options: Mapping[str, Any]) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise BadInput(f"{path}:{name}({given}) returned {type(module).__name__}, not a torch.nn.Module.")
     return module
+
+
+def _check_options(function: Any, options: Mapping[str, Any], where: str) -> None:
+    """Raise `UnknownName` for an option that a function does not take, as far as its signature tells."""
+    from deepnets_bench.errors import UnknownName
+
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # of some functions that are not written in Python
+        return
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for key in options:
+            if key not in parameters:
+                raise UnknownName("option", key, parameters, where)
 
 
 def calibration_images(folder: Path, size: int) -> FolderImages:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from deepnets_bench.errors import BadInput
+
 
 class ResidualStack(nn.Module):
     """`layers` pre-norm residual blocks, x ← x + layer(ReLU(LayerNorm(x))) (Li et al. 2020, "res+").
@@ -18,6 +20,8 @@ class ResidualStack(nn.Module):
 
     def __init__(self, dim: int, layers: int, make: Callable[[], nn.Module]) -> None:
         super().__init__()
+        if layers < 1:
+            raise BadInput(f"layers must be a positive whole number, not {layers}.")
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
         self.layers = nn.ModuleList(make() for _ in range(layers))
 

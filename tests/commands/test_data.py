@@ -59,7 +59,8 @@ def test_inspect_an_architecture(run: Run, tmp_path: Path) -> None:
         (("generate", "--split", "val", "--num", "-5"), "must be from 1 to"),
         (("generate", "--split", "val", "--workers", "1", "--scheduler", "tcp://x:1"), "not both"),
         (("verify", "nothing/here"), "nothing/here holds no finished split"),
-        (("inspect", "nothing/here"), "is neither a dataset folder"),
+        (("inspect", f"val/{10**23}"), "The number of a graph must be from 0 to 9,223,372,036,854,775,807"),
+        (("inspect", "nothing/here"), "is none of these: a dataset folder"),
     ],
 )
 def test_bad_input(arguments: tuple[str, ...], message: str, run: Run) -> None:

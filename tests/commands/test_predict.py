@@ -186,7 +186,7 @@ def test_file_of_the_user_finds_its_neighbours(run: Run, checkpoint: Path, folde
         ("./my_models.py:smal", (), "Unknown function 'smal' in ./my_models.py. Did you mean 'small'?"),
         ("./broken.py:net", (), "'broken.py' cannot be imported (SyntaxError"),
         ("nets/net:net", (), "'nets/net' is no Python file; MODEL is torchvision:NAME, a file ./file.py:"),
-        ("./my_models.py:normed", ("width=3",), "./my_models.py:normed(width=3) failed: TypeError"),
+        ("./my_models.py:normed", ("width=3",), "Unknown option 'width' of ./my_models.py:normed. Choices:"),
         ("./my_models.py:normed", ("channels",), "An option is written name=value, not 'channels'."),
         ("resnet50", ("channels=3",), "resnet50 is an architecture, which takes no --model-option."),
         ("torchvision:resnet18", ("depth=3",), "torchvision:resnet18 cannot be built: TypeError"),
