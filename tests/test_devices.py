@@ -11,6 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from deepnets_bench.data.dataset import GraphBatch
+from deepnets_bench.generators import sample
 from deepnets_bench.ghn.gated import triton as loops
 from deepnets_bench.ghn.gated.module import GatedGNN, _on_gpu
 from deepnets_bench.ghn.model import GHN
@@ -43,8 +44,6 @@ def on_cuda(mode, module, device=CUDA):
 
 @pytest.fixture(scope="module")
 def architectures():
-    from deepnets_bench.generators import sample
-
     return [sample("train", index) for index in range(3)]
 
 
@@ -144,3 +143,17 @@ def test_without_a_compiler_one_warning_says_that_the_sweep_goes_level_by_level(
     assert [str(warning.message).partition(":")[0] for warning in seen] == [
         "Triton cannot start kernels without a C compiler (gcc or clang, or CC)"
     ]
+
+
+def test_the_bias_of_a_graphormer_fits_into_memory_for_the_deepest_graphs(fake):
+    """Heads × nodes² numbers: 56 MB for the largest of the first hundred graphs of deep."""
+    graphs = [sample("deep", index).graph(**SIZES) for index in range(100)]
+    largest = max(graphs, key=lambda graph: graph.num_nodes)
+    ghn = on_cuda(fake, GHN.from_config("ghn3-t"))
+    seen = []
+    ghn.gnn[0].attn.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    with fake:
+        ghn.node_states(GraphBatch.from_graphs([largest]).to(CUDA), check=False)
+    (bias,) = seen
+    assert bias.shape == (1, ghn.config.heads, largest.num_nodes, largest.num_nodes)
+    assert bias.numel() * bias.element_size() == 56_010_528

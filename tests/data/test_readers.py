@@ -153,7 +153,7 @@ def training_reader(place: Path) -> Reader:
     path = save_checkpoint(place / "make", 3, content)
 
     def read(path: Path) -> None:
-        load_checkpoint(path.parent, torch.device("cpu"))
+        load_checkpoint(path.parent)
 
     def variants(data: st.DataObject) -> bytes:
         """Damaged or foreign, but with the right digest."""

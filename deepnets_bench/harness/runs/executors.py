@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from deepnets_bench.errors import RunFailed
@@ -35,17 +36,36 @@ class Executor:
 
 @contextmanager
 def local_executor(workers: int, on_progress: OnProgress) -> Iterator[Executor]:
-    """`workers` tasks at a time on this machine."""
+    """`workers` tasks at a time on this machine, spread over its GPUs."""
     stop = threading.Event()
+    free: SimpleQueue[int] = SimpleQueue()
+    for worker in range(workers):
+        free.put(worker)
 
     def run(task: Task) -> Outcome:
-        return run_isolated(task, lambda progress: on_progress(task.config_hash, progress), stop.is_set)
+        worker = free.get()
+        try:
+            if task.job.devices == 1:
+                task = replace(task, device=device_of(worker, task.device))
+            return run_isolated(task, lambda progress: on_progress(task.config_hash, progress), stop.is_set)
+        finally:
+            free.put(worker)
 
     with ThreadPoolExecutor(workers) as pool:
         try:
             yield Executor(lambda task: pool.submit(run, task), stop.set)
         finally:
             stop.set()
+
+
+def device_of(worker: int, device: str) -> str:
+    """Where a worker runs its tasks: 'cuda', and 'auto' where that means it, are the GPUs by turns."""
+    if device not in ("auto", "cuda"):
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{worker % count}" if count > 1 else device
 
 
 @contextmanager

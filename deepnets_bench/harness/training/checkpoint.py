@@ -39,23 +39,27 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The content of the newest sound checkpoint, None if there is none; warns of damaged ones."""
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The content of the newest sound checkpoint, None if there is none; warns of damaged ones.
+
+    Its tensors are on the CPU: whoever loads them moves what belongs on a device. Adam's counts of steps do
+    not; there, it would read the count of every weight back at every step.
+    """
     for path in checkpoints(folder):
         try:
-            return _read(path, device)
+            return _read(path)
         except CorruptFile as error:
             warnings.warn(f"{error} Falling back to the checkpoint before.", stacklevel=2)
     return None
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     with reading(path, "a checkpoint of a training"):
         data = path.read_bytes()
         payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() != digest:
             raise CorruptFile(f"Checkpoint {path} is damaged.")
-        content: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+        content: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     return content
 
 

@@ -80,6 +80,7 @@ class Compute:
         self, device: torch.device | str, precision: PrecisionName = "32", process: Rank | None = None
     ) -> None:
         device, process = torch.device(device), process or Rank()
+        use_full_float32()
         self.rank, self.size = process.rank, process.size
         plugin = _precision(precision, device.type)
         self.scaler = LossScale() if precision == "fp16" else None
@@ -159,6 +160,15 @@ class Compute:
         if self.size > 1:
             self.sums([0])  # nobody leaves while another one still needs it
             distributed.destroy_process_group()
+
+
+def use_full_float32() -> None:
+    """Let float32 be float32 on every device, as the precision '32' of a result says.
+
+    cuDNN would compute convolutions with the 10 bits of TF32 otherwise.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _precision(name: PrecisionName, device: str) -> Precision:

@@ -12,6 +12,7 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.ghn.model import GHN
 from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.tracks import Track
+from deepnets_bench.harness.training.distributed import use_full_float32
 from deepnets_bench.harness.training.evaluation import Evaluation, evaluate
 from deepnets_bench.harness.training.progress import JobProgress, Report
 from deepnets_bench.harness.training.splits import load_networks
@@ -30,6 +31,7 @@ def score_splits(
 
     `noise` is the standard deviation of Gaussian noise on the pixels, in [0, 1].
     """
+    use_full_float32()
     # Once, because image files that were decoded are kept with the part.
     parts = {part: images.part(part).head(track.evaluation.max_images) for part in ("val", "test")}
     if noise:

@@ -290,7 +290,7 @@ class Trainer:
 
         Raises `BadInput` for a checkpoint of another protocol or seed.
         """
-        content = load_checkpoint(self.folder, self.compute.device) if self.folder else None
+        content = load_checkpoint(self.folder) if self.folder else None
         if content is None:
             return 0
         if (content["track"], content["seed"]) != (self.track.fingerprint(), self.seed):

@@ -131,3 +131,19 @@ def test_a_lost_cluster_and_a_dead_worker_are_failed_jobs(tmp_path):
         "the Dask cluster that ran it was lost",
         "MemoryError",
     ]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "expected"),
+    [
+        (2, "cuda", ["cuda:0", "cuda:1", "cuda:0"]),
+        (2, "auto", ["cuda:0", "cuda:1", "cuda:0"]),
+        (2, "cuda:1", ["cuda:1"] * 3),
+        (2, "cpu", ["cpu"] * 3),
+        (1, "cuda", ["cuda"] * 3),
+        (0, "auto", ["auto"] * 3),
+    ],
+)
+def test_jobs_side_by_side_are_spread_over_the_gpus(monkeypatch, gpus, device, expected):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert [executors.device_of(worker, device) for worker in range(3)] == expected

@@ -89,7 +89,7 @@ def test_whatever_became_of_the_newest_checkpoint_the_one_before_is_used(tmp_pat
     newest = save_checkpoint(tmp_path, 2, {"state": 2})
     newest.write_bytes(newest.read_bytes()[:-1] if damage is None else damage)
     with pytest.warns(UserWarning, match="checkpoint-2.ckpt is damaged. Falling back"):
-        assert load_checkpoint(tmp_path, "cpu") == {"state": 1}
+        assert load_checkpoint(tmp_path) == {"state": 1}
     (tmp_path / "checkpoint-1.ckpt").unlink()
     with pytest.warns(UserWarning, match="damaged"):
-        assert load_checkpoint(tmp_path, "cpu") is None
+        assert load_checkpoint(tmp_path) is None

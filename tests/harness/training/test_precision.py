@@ -136,20 +136,43 @@ def test_a_resumed_fp16_training_equals_an_uninterrupted_one(architectures, tmp_
     assert resumed.compute.scaler == whole.compute.scaler
 
 
+def losses(architectures, precision, device):
+    """Of a training that Triton's kernels know, without dropout, which differs from device to device."""
+    track = tiny_track(ghn={"hid": 16}, networks={"max_meta_batch_nodes": None}).in_precision(precision)
+    without = [arch for arch in architectures["train"] if arch.fc_layers == 1]
+    seen = []
+    trainer = make_trainer(
+        track,
+        {**architectures, "train": without},
+        compute=Compute(device, precision),
+        report=lambda progress: seen.append(progress.loss),
+    )
+    assert trainer.ghn.config.hid in DIMS
+    trainer.run()
+    return seen
+
+
+DIMS = (16, 32, 64)  # of ghn/gated/triton.py, which does not import everywhere
+
+
+def test_a_training_to_be_compared_with_a_gpu_draws_nothing_there(architectures, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, rate, training: drawn.append(training) or x)
+    assert len(losses(architectures, "32", "cpu")) == 6
+    assert not any(drawn)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("precision", ["32", "bf16", "fp16"])
 def test_training_on_a_gpu_is_close_to_that_on_the_cpu(architectures, precision):
-    losses = {}
-    for device in ("cpu", "cuda"):
-        seen = []
-        track = tiny_track().in_precision(precision)
-        trainer = make_trainer(
-            track,
-            architectures,
-            compute=Compute(device, precision),
-            report=lambda progress, seen=seen: seen.append(progress.loss),
-        )
-        trainer.run()
-        losses[device] = seen
-    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)
+    found = losses(architectures, precision, "cuda")
+    assert found == pytest.approx(losses(architectures, precision, "cpu"), rel=0.02)
+
+
+def test_float32_is_no_tf32(monkeypatch):
+    for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        backend.allow_tf32 = True
+    Compute("cpu", "32")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32

@@ -17,7 +17,7 @@ from deepnets_bench.harness.protocol.schedule import learning_rate
 from deepnets_bench.harness.randomness import DROPOUT
 from deepnets_bench.harness.runs.job import build_ghn
 from deepnets_bench.harness.training.accumulation import GradientAccumulator
-from deepnets_bench.harness.training.checkpoint import checkpoints
+from deepnets_bench.harness.training.checkpoint import checkpoints, load_checkpoint
 from deepnets_bench.harness.training.curve import CURVE_COLUMNS
 from deepnets_bench.harness.training.trainer import Trainer
 from tests.harness.conftest import tiny_track
@@ -130,6 +130,17 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, architectures, 
     trainer = make_trainer(tiny, architectures, folder=tmp_path)
     with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
         assert trainer.resume() == int(before.stem.split("-")[1])
+
+
+def test_a_resumed_optimiser_counts_its_steps_on_the_host(tiny, architectures, tmp_path):
+    """Meta stands for any device: the moments of weights are there, but not the counts, which Adam reads."""
+    make_trainer(tiny, architectures, folder=tmp_path).run()
+    trainer = make_trainer(tiny, architectures, folder=tmp_path)
+    trainer.ghn.to("meta")
+    trainer.optimiser = torch.optim.Adam(trainer.ghn.parameters())
+    trainer.optimiser.load_state_dict(load_checkpoint(tmp_path)["optimiser"])
+    for state in trainer.optimiser.state.values():
+        assert (state["step"].device.type, state["exp_avg"].device.type) == ("cpu", "meta")
 
 
 def test_a_checkpoint_of_another_seed_is_refused(tiny, architectures, tmp_path):
