@@ -112,8 +112,9 @@ class Graphormer(nn.ModuleList):
         x = x + first.centrality_embed_in(degree_in) + first.centrality_embed_out(degree_out)
         x = x + first.input_dist_embed(from_input)
 
-        # The graphs side by side, with room for the largest one, whose size the host knows.
-        width = max(graph.num_nodes for graph in batch.graphs)
+        # The graphs side by side, with room for the largest one, whose size the host knows from the graphs.
+        sizes = [graph.num_nodes for graph in batch.graphs] or batch.ptr.diff().tolist()
+        width = max(sizes)
         places = torch.arange(len(x), device=x.device) - batch.ptr[batch.batch] + width * batch.batch
         dense = x.new_zeros(batch.num_graphs * width, x.shape[1]).index_put((places,), x)
         dense = dense.unflatten(0, (-1, width))

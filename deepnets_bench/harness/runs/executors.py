@@ -45,8 +45,9 @@ def local_executor(workers: int, on_progress: OnProgress) -> Iterator[Executor]:
     def run(task: Task) -> Outcome:
         worker = free.get()
         try:
-            if task.job.devices == 1:
-                task = replace(task, device=device_of(worker, task.device))
+            if task.options.devices == 1:
+                options = replace(task.options, device=device_of(worker, task.options.device))
+                task = replace(task, options=options)
             return run_isolated(task, lambda progress: on_progress(task.config_hash, progress), stop.is_set)
         finally:
             free.put(worker)
