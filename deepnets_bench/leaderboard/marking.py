@@ -18,8 +18,10 @@ def reproduce(results: Path, again: Path, by: str) -> list[Reproduction]:
 
     Per-architecture scores are copied along. Nothing is written, and BadInput raised, when nothing repeats a
     row, a split of a run is missing, `again` has faults or copies of the originals, or an accuracy is further
-    away than `TOLERANCE`.
+    away than `TOLERANCE`, and for an empty name.
     """
+    if not by.strip():
+        raise BadInput("Say by whom (--by); an empty name marks nothing.")
     rows, new = read_rows(results), read_rows(again)
     marked = {(job(row), row.split) for row in rows if row.reproduced_by == by}
     found = reproductions(rows, new)

@@ -120,7 +120,7 @@ def test_a_file_is_replaced_only_by_force(run: Run, checkpoint: Path, folder: Pa
         ("my_models:number", "my_models:number() returned int, not a torch.nn.Module."),
         ("my_models:text", "Embedding could not be traced on images"),
         ("my_models:other_classes", "classifiers of 10 classes, but 3.weight has 7 outputs"),
-        ("no-such-file.json", "no-such-file.json' is neither"),
+        ("no-such-file.json", "no-such-file.json' is none of these: torchvision:NAME"),
     ],
 )
 def test_unusable_models(run: Run, checkpoint: Path, folder: Path, model: str, sentence: str) -> None:

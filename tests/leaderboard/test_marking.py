@@ -84,6 +84,11 @@ def test_any_other_run_is_refused(
     assert [path.name for path in (board.parent / "scores").glob("*.csv")] == ["gat.csv"]
 
 
+def test_an_empty_name_is_refused(board: Path) -> None:
+    with pytest.raises(BadInput, match="Say by whom"):
+        reproduce(board, board, " ")
+
+
 def test_other_work_reproduces_nothing(board: Path, tmp_path: Path) -> None:
     append_rows(tmp_path / "other.csv", [make_row(config_hash="another")])
     with pytest.raises(BadInput, match=r"No finished row of .*other.csv repeats one of"):
