@@ -207,14 +207,20 @@ def predict(
 
 def digits(gnn: str, folder: str, device: str = "cuda", smoke: bool = False) -> Iterator[Figure]:
     """One job of the track digits, with the rows of the CPU beside, where the repository has some."""
+    from deepnets_bench.gnn import identify
     from deepnets_bench.harness.protocol.tracks import load_track
+    from deepnets_bench.harness.runs.job import Job
     from deepnets_bench.harness.runs.launch import run_job
+    from deepnets_bench.harness.runs.options import RunOptions
+    from deepnets_bench.harness.training.splits import prepare_dataset
 
     track = load_track("digits")
     track = track.as_smoke() if smoke else track
     path = ROOT / "leaderboards" / track.name / "results.csv"
     known = list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
-    rows = run_job(track, gnn, data=Path(folder) / "data", out=Path(folder) / "digits", device=device)
+    dataset = prepare_dataset(track, Path(folder) / "data")
+    out, options = Path(folder) / "digits", RunOptions(device=device)
+    rows = run_job(Job(track, identify(gnn), 0), dataset, out, options)
     for row in rows:
         cpu = [
             float(other["accuracy_mean"])
