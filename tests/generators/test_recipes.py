@@ -162,5 +162,5 @@ def assert_uniform(counts: Counter[Any], n_values: int) -> None:
 def test_bad_questions() -> None:
     with pytest.raises(UnknownName, match=r"'tset'\. Did you mean 'test'"):
         sample("tset", 0)
-    with pytest.raises(BadInput, match="not negative"):
+    with pytest.raises(BadInput, match="must be from 0 to"):
         sample("test", -1)
