@@ -212,7 +212,7 @@ def test_slices_and_node_counts(root: Path) -> None:
 
 def test_bad_arguments(root: Path) -> None:
     with pytest.raises(
-        BadInput, match="no finished split 'dense', but .*; deepnets-bench generate --split SPLIT"
+        BadInput, match=r"no finished split 'dense', but .*; deepnets-bench generate --split SPLIT"
     ):
         DeepNets1M(root, "dense")
     with pytest.raises(BadInput, match="width must be even"):

@@ -156,7 +156,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_manifest_no_split(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no finished split .test.; deepnets-bench generate --split val"):
+    with pytest.raises(BadInput, match=r"no finished split .test.; deepnets-bench generate --split val"):
         open_split(tmp_path, "test")
 
 
