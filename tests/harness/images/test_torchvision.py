@@ -121,7 +121,9 @@ def test_missing_altered_and_unnamed_files_are_one_sentence(root, tmp_path, monk
         load_images(CIFAR10)
     with pytest.raises(BadInput, match=r"There is no folder .*nowhere"):
         load_images(CIFAR10, tmp_path / "nowhere")
-    with pytest.raises(BadInput, match="lacks CIFAR-10's folder cifar-10-batches-py; `run --download`"):
+    with pytest.raises(
+        BadInput, match="lacks CIFAR-10's folder cifar-10-batches-py; the option --download of `run`"
+    ):
         load_images(CIFAR10, tmp_path)
     with pytest.raises(BadInput, match="a checksum differs"):  # files as written, but not the official ones
         loading.fingerprint(CIFAR10, root)

@@ -257,7 +257,7 @@ def test_a_job_over_its_time_is_stopped_and_leaves_a_row(data, tmp_path):
 
 def test_devices_that_are_not_there_are_refused():
     assert pick_device("cpu") == torch.device("cpu")
-    with pytest.raises(BadInput, match="Unknown device 'gpu'"):
+    with pytest.raises(BadInput, match="Device 'gpu' is not supported"):
         pick_device("gpu")
     with pytest.raises(BadInput, match="'cuda:99' is not available"):
         pick_device("cuda:99")
