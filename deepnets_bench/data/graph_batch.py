@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -293,7 +294,8 @@ def _unpickled(
 
 def _places(sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """(ptr, batch) of graphs with these numbers of nodes."""
-    return np.concatenate([[0], np.cumsum(sizes)]), np.repeat(np.arange(len(sizes)), sizes)
+    ptr = np.array([0, *accumulate(sizes)])
+    return ptr, np.repeat(np.arange(len(sizes)), sizes)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> torch.Tensor:

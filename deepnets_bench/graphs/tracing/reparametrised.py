@@ -63,15 +63,18 @@ class Reparametrised:
 
 def find(module: nn.Module) -> dict[str, Reparametrised]:
     """All reparametrised weights of a module, by name."""
-    known = dict(module.named_parameters())
+    computed = [
+        (f"{path}." if path else "", owner, weight)
+        for path, owner in module.named_modules()
+        for weight in (*_parametrizations(owner), *_hooks(owner))
+    ]
+    known = dict(module.named_parameters()) if computed else {}
     found: dict[str, Reparametrised] = {}
-    for path, owner in module.named_modules():
-        prefix = f"{path}." if path else ""
-        for attribute, sources, computes, method in (*_parametrizations(owner), *_hooks(owner)):
-            names = tuple(prefix + source for source in sources if prefix + source in known)
-            if names:
-                name = prefix + attribute
-                found[name] = Reparametrised(name, names, owner, attribute, computes, method)
+    for prefix, owner, (attribute, sources, computes, method) in computed:
+        names = tuple(prefix + source for source in sources if prefix + source in known)
+        if names:
+            name = prefix + attribute
+            found[name] = Reparametrised(name, names, owner, attribute, computes, method)
     return found
 
 

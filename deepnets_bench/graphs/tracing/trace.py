@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from deepnets_bench.compiler.primitives import PRIMITIVES
 from deepnets_bench.errors import BadInput
 from deepnets_bench.graphs.tracing.reasons import UNUSED
 from deepnets_bench.graphs.tracing.recorder import Recorder
-from deepnets_bench.graphs.tracing.reparametrised import find, replaced
+from deepnets_bench.graphs.tracing.reparametrised import Reparametrised, find, replaced
 from deepnets_bench.graphs.tracing.values import Features, Node, Parameter, set_value, skip_folded, value_of
 
 
@@ -73,9 +73,10 @@ def trace(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Trace:
     """
     shape = _image_shape(input_shape)
     parameters = _parameters(module)
+    computed = find(module)
     with _evaluation_mode(module), torch.inference_mode():
         try:
-            recorder, output = _record(module, parameters, shape)
+            recorder, output = _record(module, parameters, computed.values(), shape)
         except BadInput:
             raise
         except Exception as error:
@@ -86,15 +87,18 @@ def trace(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Trace:
     outputs = list(_outputs(output))
     if not outputs:
         raise BadInput(f"The output of {type(module).__name__} does not depend on the input image.")
-    sources = {source: weight.name for weight in find(module).values() for source in weight.sources}
+    sources = {source: weight.name for weight in computed.values() for source in weight.sources}
     return _finish(recorder, outputs, {name: sources.get(name, name) for name in parameters})
 
 
 def _record(
-    module: nn.Module, parameters: dict[str, nn.Parameter], shape: tuple[int, int, int]
+    module: nn.Module,
+    parameters: dict[str, nn.Parameter],
+    computed_weights: Iterable[Reparametrised],
+    shape: tuple[int, int, int],
 ) -> tuple[Recorder, Any]:
     """Run the module on meta tensors; returns the record and the output."""
-    computed = {weight: _like(weight.value()) for weight in find(module).values()}
+    computed = {weight: _like(weight.value()) for weight in computed_weights}
     state = {name: _like(parameter) for name, parameter in parameters.items()}
     tensors = state | {weight.name: tensor for weight, tensor in computed.items()}
     for name, tensor in tensors.items():
