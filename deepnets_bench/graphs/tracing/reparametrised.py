@@ -66,6 +66,7 @@ def find(module: nn.Module) -> dict[str, Reparametrised]:
     computed = [
         (f"{path}." if path else "", owner, weight)
         for path, owner in module.named_modules()
+        if owner._forward_pre_hooks or "parametrizations" in owner._modules
         for weight in (*_parametrizations(owner), *_hooks(owner))
     ]
     known = dict(module.named_parameters()) if computed else {}
