@@ -41,7 +41,7 @@ def initialize(
 ) -> Prediction:
     """`GHN.initialize`."""
     plan = _plan(ghn, module, input_shape, classifier)
-    state = dict(module.named_parameters()) | dict(module.named_buffers())
+    state = plan.parameters | dict(module.named_buffers())
     targets: dict[str, Tensor] = {}
     for name in plan.names:
         parameter = state.get(name)
@@ -59,7 +59,7 @@ def initialize(
             state[name].copy_(tensor)
     for weight in plan.computed.values():
         weight.refresh()
-    return plan.report(ghn, module)
+    return plan.report(ghn.config)
 
 
 @torch.no_grad()
@@ -74,16 +74,17 @@ def predict(
     batch = GraphBatch.from_graphs([plan.graph], virtual_edges=ghn.virtual_edges)
     predicted = ghn(batch.to(ghn.embed.weight.device))[0]
     inverses = plan.invert(predicted)
-    report = plan.report(ghn, module)
+    report = plan.report(ghn.config)
     tensors = {name: predicted[name] if name in predicted else inverses[name] for name in report.predicted}
     return tensors | inverses, report
 
 
 @dataclass
 class _Plan:
-    """What to predict for a module: its weights `names`, some of them `computed` from parameters."""
+    """What to predict for a module with `parameters`: its weights `names`, some of them `computed`."""
 
     graph: ComputationGraph
+    parameters: dict[str, Tensor]
     names: list[str]
     computed: dict[str, Reparametrised]
     left: dict[str, str]
@@ -101,9 +102,9 @@ class _Plan:
                     self.left |= dict.fromkeys(weight.sources, str(error))
         return inverses
 
-    def report(self, ghn: GHN, module: nn.Module) -> Prediction:
-        predicted = [name for name, _ in module.named_parameters() if name not in self.left]
-        notes = self.notes + _notes(ghn.config, _sizes(self.graph, self.names))
+    def report(self, config: GHNConfig) -> Prediction:
+        predicted = [name for name in self.parameters if name not in self.left]
+        notes = self.notes + _notes(config, _sizes(self.graph, self.names))
         return Prediction(predicted, self.left, self.graph.num_nodes, notes)
 
 
@@ -113,17 +114,18 @@ def _plan(ghn: GHN, module: nn.Module, input_shape: tuple[int, ...] | None, clas
     graph, skipped, notes = _fit_classifier(
         ComputationGraph(**vars(traced)), ghn.config.num_classes, skip=classifier == "skip"
     )
+    parameters: dict[str, Tensor] = dict(module.named_parameters())
     computed = find(module)
     sources = {source: name for name, weight in computed.items() for source in weight.sources}
     left = dict(traced.left)
     names = []
-    for name, _ in module.named_parameters():
+    for name in parameters:
         weight = sources.get(name, name)
         if weight in skipped:
             left[name] = CLASSIFIER
         elif name not in left:
             names.append(weight)
-    return _Plan(graph, list(dict.fromkeys(names)), computed, left, notes)
+    return _Plan(graph, parameters, list(dict.fromkeys(names)), computed, left, notes)
 
 
 def check_classifier(classifier: str) -> None:
