@@ -41,7 +41,7 @@ def initialize(
 ) -> Prediction:
     """`GHN.initialize`."""
     plan = _plan(ghn, module, input_shape, classifier)
-    state = plan.parameters | dict(module.named_buffers())
+    state = plan.parameters | (dict(module.named_buffers()) if plan.computed else {})
     targets: dict[str, Tensor] = {}
     for name in plan.names:
         parameter = state.get(name)
