@@ -151,7 +151,8 @@ class GraphBatch(Data):
         return known is not None and known[0] is self.edge_index and known[1] is self.level
 
     def _know_to_ascend(self) -> None:
-        self._ascending = (self.edge_index, self.level)
+        fields = self._store._mapping  # as in `_of`: attributes of `Data` take their time
+        self.__dict__["_ascending"] = (fields["edge_index"], fields["level"])
 
     def to(self, *args: Any, **kwargs: Any) -> GraphBatch:
         """As `torch_geometric.data.Data.to`: all tensors, in place."""
