@@ -154,8 +154,10 @@ def track_text(name: str) -> str:
     if name.endswith(".toml"):
         try:
             return Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"Track file '{name}' cannot be read: {error}.") from error
+        except OSError as error:
+            raise BadInput(f"Track file '{name}' cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise BadInput(f"Track file '{name}' is not text.") from error
     names = track_names()
     if name not in names:
         raise UnknownName("track", name, names)

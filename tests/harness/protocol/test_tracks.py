@@ -106,7 +106,10 @@ def test_wrong_values_are_refused_with_the_key(table, values, message):
 
 
 def test_files_that_are_missing_or_no_toml_are_refused(tmp_path):
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match=r"cannot be read: No such file or directory\.$"):
+        load_track(str(tmp_path / "mine.toml"))
+    (tmp_path / "mine.toml").write_bytes(b"\xff")
+    with pytest.raises(BadInput, match="is not text"):
         load_track(str(tmp_path / "mine.toml"))
     (tmp_path / "mine.toml").write_text("steps = = 3")
     with pytest.raises(BadInput, match="is not valid TOML"):
