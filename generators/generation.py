@@ -30,7 +30,7 @@ from deepnets_bench.data.shards import Shard, write_shard
 from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
 from deepnets_bench.generators.columns import predefined_columns, sampled_columns
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
-from deepnets_bench.system.signals import interrupt_held_back, signals_ignored, termination_as_interrupt
+from deepnets_bench.system.signals import interrupt_held_back, one_interrupt
 
 SHARD_SIZE = 10_000
 _MAX_DATASET_VERSION = 2**31 - 1
@@ -101,7 +101,7 @@ def generate(
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / LOCK, timeout=lock_timeout)
-        with lock, termination_as_interrupt():
+        with lock, one_interrupt():
             _check_versions(root, dataset_version)
             plans = [_plan(root, name, num, shard_size, dataset_version) for name in names]
             return _run(plans, workers, executor, dataset_version, on_shard or (lambda done, total: None))
@@ -287,8 +287,7 @@ def _results(jobs: list[Job], workers: int, executor: Executor | None) -> Genera
             finished.clear()
             yield from made
     finally:
-        with signals_ignored():
-            for future in pending:
-                future.cancel()
-            if own:
-                pool.shutdown(wait=True, cancel_futures=True)
+        for future in pending:
+            future.cancel()
+        if own:
+            pool.shutdown(wait=True, cancel_futures=True)

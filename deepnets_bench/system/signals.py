@@ -64,13 +64,23 @@ def interrupt_held_back() -> Iterator[None]:
 
 
 @contextmanager
-def signals_ignored() -> Iterator[None]:
-    """SIGINT and SIGTERM are lost: for a short end that a second Ctrl-C must not spoil."""
+def one_interrupt() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block as Ctrl-C does, once; more are lost until its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if previous[signal.SIGINT] == signal.SIG_IGN:  # as in a shell's background
+        del previous[signal.SIGINT]
     try:
+        for number in previous:
+            signal.signal(number, interrupt)
         yield
     finally:
         for number, handler in previous.items():
