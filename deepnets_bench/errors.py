@@ -21,6 +21,12 @@ class RunFailed(DeepNetsError):
     """Work that was well asked for could not be finished (exit code 1)."""
 
 
+class Interrupted(RunFailed):
+    """Ctrl-C or SIGTERM ended work of which the finished part is kept (exit code 130)."""
+
+    exit_code = 130
+
+
 class NotFinite(RunFailed, ArithmeticError):
     """Values of a network, or predicted for it, are NaN or infinite.
 

@@ -1,6 +1,7 @@
 """The splits of DeepNets-1M: their recipes and their generation into shards (no torch)."""
 
-from deepnets_bench.generators.generation import SHARD_SIZE, Interrupted, generate
+from deepnets_bench.errors import Interrupted
+from deepnets_bench.generators.generation import SHARD_SIZE, generate
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS, sample
 
 __all__ = [

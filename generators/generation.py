@@ -27,7 +27,7 @@ from deepnets_bench.data.manifest import (
     write_manifest,
 )
 from deepnets_bench.data.shards import Shard, write_shard
-from deepnets_bench.errors import BadInput, CorruptFile, RunFailed, UnknownName
+from deepnets_bench.errors import BadInput, CorruptFile, Interrupted, RunFailed, UnknownName
 from deepnets_bench.generators.columns import predefined_columns, sampled_columns
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
 from deepnets_bench.system.signals import interrupt_held_back, one_interrupt
@@ -38,12 +38,6 @@ _N_PREDEFINED = 2
 # What the system says of a folder that is none, or that this user may not write to.
 _UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
 _WORTH_PROCESSES = 50_000  # graphs; starting a process takes as long as making that many
-
-
-class Interrupted(RunFailed):
-    """Ctrl-C; finished shards are kept."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)

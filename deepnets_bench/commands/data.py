@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deepnets_bench.commands.options import listed
+from deepnets_bench.commands.progress import cluster_executor, progress_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from rich.console import Console
 
     from deepnets_bench.architecture import Architecture
@@ -24,11 +21,7 @@ if TYPE_CHECKING:
     from deepnets_bench.graphs.graph import ComputationGraph
     from deepnets_bench.predefined import ResNet50
 
-OnShard = Callable[[int, int], None]
-
-_QUIET_SECONDS = 2.0  # shorter work shows no progress
 _TABLE_COLUMNS = 100
-_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +67,7 @@ def generate(
     if not names:
         raise BadInput("Give at least one split, such as --split val, or --split all.")
     start = time.perf_counter()
-    with _progress("generating") as on_shard, _executor(scheduler) as executor:
+    with progress_of("generating") as on_shard, cluster_executor(scheduler) as executor:
         manifests = generation.generate(
             names,
             out,
@@ -109,7 +102,7 @@ def import_files(
 
     from deepnets_bench.data.published import import_published
 
-    with _progress("importing") as on_graphs:
+    with progress_of("importing") as on_graphs:
         reports = import_published(files, out, on_graphs)
     console = Console()
     for report in reports:
@@ -133,7 +126,7 @@ def verify(
     from deepnets_bench.errors import CorruptFile
 
     console = _wide_console()
-    with _progress("verifying") as on_shard:
+    with progress_of("verifying") as on_shard:
         found = verify_folder(folder, on_shard)
     if found.problems:
         for problem in found.problems[1:]:
@@ -246,49 +239,6 @@ def find_architecture(text: str, forms: str = _FORMS) -> Architecture | ResNet50
     if split in SPLITS and index.isdecimal():
         return sample(split, int(index))
     raise BadInput(f"'{text}' is none of these: {forms}.")
-
-
-@contextmanager
-def _executor(scheduler: str | None) -> Iterator[Executor | None]:
-    """A Dask cluster as an executor; None without an address."""
-    if scheduler is None:
-        yield None
-        return
-    from deepnets_bench.system.dask import connected
-
-    with connected(scheduler) as client:
-        yield client.get_executor(pure=False)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[OnShard]:
-    """A function that shows how far the work is: a bar on a terminal, a line now and then elsewhere."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console)
-    task = bar.add_task(what)
-    start = last = time.perf_counter()
-
-    def on_shard(done: int, total: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        bar.update(task, completed=done, total=total)
-        if now - start < _QUIET_SECONDS:
-            return
-        if console.is_terminal:
-            bar.start()
-        elif now - last > _LINE_SECONDS or done == total:
-            print(f"{what}: {done:,} of {total:,} graphs, {now - start:.0f} s", file=sys.stderr, flush=True)
-            last = now
-
-    try:
-        yield on_shard
-    finally:
-        if bar.live.is_started:
-            bar.stop()
 
 
 def _print_manifests(console: Console, manifests: dict[str, Manifest], num: int | None) -> None:

@@ -112,6 +112,7 @@ def build(
     width: int,
     options: Mapping[str, Any],
     device: torch.device,
+    fc_dim: int | None = None,
 ) -> nn.Module:
     """The module that MODEL names, on the device meta where it need not compute with its parameters."""
     from deepnets_bench.commands.data import find_architecture
@@ -128,7 +129,7 @@ def build(
         raise BadInput(f"{model} is an architecture, which takes no --model-option.")
     architecture = find_architecture(model, _CHOICES)
     with device:
-        return architecture.build(width=width, image_size=image_size, num_classes=num_classes)
+        return architecture.build(width, image_size, num_classes, fc_dim)
 
 
 def _torchvision_model(

@@ -1,0 +1,177 @@
+"""`deepnets-bench train` and `label`: networks trained by SGD, one or all of a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepnets_bench.commands.options import listed, listed_seeds
+from deepnets_bench.commands.progress import cluster_executor, progress_of
+from deepnets_bench.commands.run import DataOption, ImagesOption, TrackOption
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from deepnets_bench.harness.protocol.tracks import Track
+
+EpochsOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Passes over the training images; the recipe's.")
+]
+SeedsOption = Annotated[list[str], typer.Option("--seeds", help="Such as 0,1,2.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(train)
+    app.command()(label)
+
+
+def train(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="SPLIT/INDEX such as test/12, an architecture's JSON file, resnet50 or vit; "
+            "torchvision:NAME, ./file.py:function or package.module:function."
+        ),
+    ],
+    track: TrackOption = "digits",
+    epochs: EpochsOption = None,
+    shots: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Training images of each class; all by default.")
+    ] = None,
+    init: Annotated[
+        str, typer.Option(help="random, he, orthogonal, or the checkpoint of a hypernetwork.")
+    ] = "random",
+    seeds: SeedsOption = ["0"],  # noqa: B006
+    lr: Annotated[float | None, typer.Option(help="Learning rate; the recipe's.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay; the recipe's.")] = None,
+    cutout: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Blank a square of this side in every image.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Channels of the first cell, for an architecture; the track's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; trainings/MODEL when not given.")
+    ] = None,
+    images: ImagesOption = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
+    ] = False,
+) -> None:
+    """Train one network by SGD; interrupted, the same command goes on.
+
+    Leaves the learning curve, the weights and the result of every seed, and prints accuracy, accuracy under
+    noise on the pixels, and CPU time.
+    """
+    import torch
+
+    from deepnets_bench.commands.predict import build
+    from deepnets_bench.harness.images.loading import load_images
+    from deepnets_bench.harness.protocol.tracks import load_track
+    from deepnets_bench.uses.initialisation import load_initialisation, name_of
+    from deepnets_bench.uses.recipe import recipe_of
+    from deepnets_bench.uses.run import NetworkRun, run_seed
+
+    protocol = load_track(track)
+    recipe = recipe_of(
+        protocol.images.dataset, epochs=epochs, lr=lr, weight_decay=weight_decay, cutout=cutout
+    )
+    weights = load_initialisation(init, trust)
+    pictures = load_images(protocol.images, images)
+    channels = width or _width(protocol)
+
+    def make() -> nn.Module:
+        classes, size = pictures.num_classes, protocol.images.size
+        return build(model, classes, size, channels, {}, torch.device("cpu"), protocol.evaluation.fc_dim)
+
+    run = NetworkRun(model, protocol, recipe, name_of(init), shots)
+    folder = out or Path("trainings") / _slug(model)
+    typer.echo("seed  accuracy  under noise  converged after  CPU seconds")
+    for seed in _numbers(seeds):
+        result = run_seed(
+            run,
+            seed,
+            make,
+            weights,
+            pictures,
+            folder / f"seed-{seed}",
+        )
+        after = f"{result['convergence']:.0%}" if result["converged"] else "not"
+        typer.echo(
+            f"{seed:4d}  {result['accuracy']:8.1%}  {result['accuracy_noise']:11.1%}  {after:>15s}  "
+            f"{result['cpu_seconds']:11.1f}"
+        )
+    typer.echo(f"Curves, weights and results: {folder}")
+
+
+def label(
+    split: Annotated[list[str], typer.Option(help="One or more splits, such as val,test.")],
+    count: Annotated[int, typer.Option(min=1, help="The first so many architectures of each split.")],
+    track: TrackOption = "digits",
+    seeds: SeedsOption = ["0", "1"],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="The CSV file; rows are added to it.")] = Path(
+        "leaderboards/properties/labels.csv"
+    ),
+    jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; one a core.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
+    ] = None,
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Measure inference times instead, one network after the other."),
+    ] = False,
+    data: DataOption = Path("data"),
+    images: ImagesOption = None,
+) -> None:
+    """Train many architectures, and keep a row of properties of each; goes on where it was stopped.
+
+    --time writes times.csv beside the labels: run it on a quiet machine, with nothing beside it.
+    """
+    from rich.console import Console
+
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.harness.protocol.tracks import load_track
+    from deepnets_bench.leaderboard.table import print_table
+    from deepnets_bench.system.processes import usable_cores
+    from deepnets_bench.uses.labelling import label_tasks, run_labelling
+    from deepnets_bench.uses.labels import read_labels
+    from deepnets_bench.uses.recipe import recipe_of
+    from deepnets_bench.uses.reliability import reliability_table
+    from deepnets_bench.uses.timing import TIMES, run_timing
+
+    if jobs is not None and scheduler is not None:
+        raise BadInput("Give --jobs or --scheduler, not both.")
+    protocol = load_track(track)
+    recipe = recipe_of(protocol.images.dataset)
+    if not (splits := listed(split)):
+        raise BadInput("Give at least one split, such as --split val.")
+    tasks = label_tasks(protocol, splits, count, _numbers(seeds), recipe, data, images)
+    if time:
+        with progress_of("timing", "networks") as report:
+            run_timing(tasks, out.with_name(TIMES), report)
+        return
+    with progress_of("labelling", "trainings") as report, cluster_executor(scheduler) as executor:
+        run_labelling(tasks, out, workers=jobs or usable_cores(), executor=executor, report=report)
+    print_table(reliability_table(read_labels(out)), Console())
+
+
+def _numbers(seeds: list[str]) -> list[int]:
+    from deepnets_bench.errors import BadInput
+
+    found = listed_seeds(seeds)
+    if not isinstance(found, list):
+        raise BadInput("Seeds are whole numbers separated by commas, such as 0,1,2.")
+    return found
+
+
+def _width(track: Track) -> int:
+    """The width at which the track evaluates networks; 32 where each has its own."""
+    return 32 if track.evaluation.width == "stored" else track.evaluation.width
+
+
+def _slug(model: str) -> str:
+    """A name for a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in model).strip("-.") or "model"

@@ -1,0 +1,1 @@
+"""What hypernetworks and graphs are used for: training of single networks, labels, properties, search."""

@@ -1,0 +1,64 @@
+"""Initial weights of a network: at random as PyTorch does, by He et al., orthogonal, or predicted."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from deepnets_bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from deepnets_bench.ghn.model import GHN
+
+KINDS = ("random", "he", "orthogonal")
+
+
+def load_initialisation(how: str, trust: bool = False) -> str | GHN:
+    """One of `KINDS`, or the hypernetwork of a checkpoint; raises `BadInput` for anything else."""
+    if how in KINDS:
+        return how
+    if not Path(how).is_file():
+        raise BadInput(f"Initial weights are {', '.join(KINDS)} or a hypernetwork's checkpoint, not '{how}'.")
+    from deepnets_bench.ghn.model import GHN
+
+    return GHN.load(Path(how), trust)
+
+
+def name_of(how: str) -> str:
+    """What tells initial weights from others: their kind, or a checkpoint's file name and digest."""
+    if how in KINDS:
+        return how
+    digest = hashlib.sha256(Path(how).read_bytes()).hexdigest()
+    return f"{Path(how).name} {digest[:12]}"
+
+
+def initialise(module: nn.Module, how: str | GHN, input_shape: tuple[int, int, int], classes: int) -> None:
+    """Set the weights of a module, whose norms and biases are as it was made.
+
+    'random' leaves PyTorch's own; 'he' draws from N(0, 2 / fan-in)
+    (https://arxiv.org/abs/1502.01852, eq. 10), 'orthogonal' as https://arxiv.org/abs/1312.6120 does. A
+    hypernetwork predicts all that it can, and leaves a classifier of another number of classes as it is.
+    Random draws follow PyTorch's generator.
+    """
+    if isinstance(how, str):
+        if how != "random":
+            _draw(module, how)
+        return
+    same = how.config.num_classes == classes
+    with torch.no_grad():
+        how.initialize(module, input_shape, classifier="predict" if same else "skip")
+
+
+@torch.no_grad()
+def _draw(module: nn.Module, how: str) -> None:
+    for parameter in module.parameters():
+        if parameter.dim() < 2:
+            continue
+        if how == "he":
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+        else:
+            nn.init.orthogonal_(parameter)

@@ -1,0 +1,264 @@
+"""Labelling: the architectures of splits trained one by one, in parallel, each leaving its row as it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from deepnets_bench.errors import BadInput, Interrupted, NotFinite, RunFailed, UnknownName, reason_of
+from deepnets_bench.harness.protocol.tracks import Track
+from deepnets_bench.system.signals import interrupt_held_back, one_interrupt
+from deepnets_bench.uses.labels import Label, append_labels, read_labels
+from deepnets_bench.uses.recipe import Recipe
+
+if TYPE_CHECKING:
+    from deepnets_bench.compiler.program import Program
+    from deepnets_bench.harness.images.sets import ImageSet
+    from deepnets_bench.harness.protocol.tables import Images
+    from deepnets_bench.harness.training.splits import StoredNetwork
+
+_ROWS_AT_ONCE = 8  # rows that are written together, but for the last ones
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One architecture of a split, to be trained with one seed."""
+
+    track: Track
+    data: Path
+    images: Path | None
+    recipe: Recipe
+    split: str
+    index: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """As `Label.key`."""
+        return self.split, self.index, self.seed
+
+
+def label_tasks(
+    track: Track,
+    splits: Sequence[str],
+    count: int,
+    seeds: Sequence[int],
+    recipe: Recipe,
+    data: Path,
+    images: Path | None = None,
+) -> list[LabelTask]:
+    """The first `count` architectures of every split with every seed, which are generated where missing.
+
+    All architectures of a seed come before the next seed. Raises `BadInput` for data that cannot be used.
+    """
+    from deepnets_bench.generators import SPLIT_NAMES
+    from deepnets_bench.generators.generation import generate
+    from deepnets_bench.harness.images.loading import fingerprint
+    from deepnets_bench.harness.training.splits import StoredArchitectures
+
+    for split in splits:
+        if split not in SPLIT_NAMES:
+            raise UnknownName("split", split, SPLIT_NAMES)
+    fingerprint(track.images, images)
+    generate(list(splits), data, count, workers=1, dataset_version=track.dataset_version)
+    for split in splits:
+        held = StoredArchitectures(data, split, count).node_counts()
+        if len(held) < count:
+            raise BadInput(f"Split '{split}' in {data} has {len(held)} architectures, not {count}.")
+    return [
+        LabelTask(track, data.absolute(), images and images.absolute(), recipe, split, index, seed)
+        for seed in seeds
+        for split in splits
+        for index in range(count)
+    ]
+
+
+def run_labelling(
+    tasks: Sequence[LabelTask],
+    path: Path,
+    *,
+    workers: int = 1,
+    executor: Executor | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Carry out the tasks that have no row in the file at `path`, `workers` at a time or on an executor.
+
+    Rows of finished trainings are kept whatever happens, and the next call goes on from them. Raises
+    `BadInput` for a file with rows of another track, recipe or data, `Interrupted` at Ctrl-C and SIGTERM.
+    """
+    held = {label.key: label for label in (read_labels(path) if path.exists() else [])}
+    todo = []
+    for task in tasks:
+        if task.key not in held:
+            todo.append(task)
+        else:
+            _check_same(held[task.key], task, path)
+    finished: list[Label] = []
+    done = len(tasks) - len(todo)
+    report(done, len(tasks))
+    try:
+        with one_interrupt():
+            try:
+                for label in _labels(todo, workers, executor):
+                    finished.append(label)
+                    done += 1
+                    if len(finished) == _ROWS_AT_ONCE:
+                        append_labels(path, finished)
+                        finished.clear()
+                    report(done, len(tasks))
+            finally:
+                if finished:
+                    append_labels(path, finished)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Interrupted after {done:,} of {len(tasks):,} trainings; their rows are in {path}, and the same "
+            "command goes on from there."
+        ) from None
+    except BrokenProcessPool:
+        raise RunFailed(
+            f"A worker process died (killed, or out of memory); the rows of {done:,} trainings are in "
+            f"{path}, and the same command goes on from there."
+        ) from None
+
+
+def _check_same(label: Label, task: LabelTask, path: Path) -> None:
+    """Raise `BadInput` where a row that is there was made in another way than the task asks for."""
+    asked = (task.track.name, task.track.version, task.recipe.digest())
+    made = (label.track, label.track_version, label.recipe_digest)
+    if asked != made:
+        raise BadInput(
+            f"{path} holds labels of track {made[0]} v{made[1]} and recipe {made[2]}, not of {asked[0]} "
+            f"v{asked[1]} and {asked[2]}; label into another file."
+        )
+    if label.fingerprint != _network(task).fingerprint():
+        raise BadInput(
+            f"{path} labels another architecture as {task.split}/{task.index} than {task.data} has there; "
+            "label into another file."
+        )
+
+
+def _labels(tasks: Sequence[LabelTask], workers: int, executor: Executor | None) -> Iterator[Label]:
+    """The labels of tasks as they are finished; when closed early, lets running ones end."""
+    if executor is None and min(workers, len(tasks)) <= 1:
+        yield from map(label_one, tasks)
+        return
+    pool = executor or ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"))
+    pending: set[Future[Label]] = set()
+    try:
+        with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their training
+            pending = {pool.submit(label_one, task) for task in tasks}
+        while pending:
+            ended, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in ended)
+    finally:
+        for future in pending:
+            future.cancel()
+        if executor is None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def label_one(task: LabelTask) -> Label:
+    """Train and evaluate the architecture of a task on one thread."""
+    import torch
+
+    from deepnets_bench.harness.runs.provenance import cpu_name, utc_now, versions
+    from deepnets_bench.networks.network import Network
+    from deepnets_bench.uses.cost import cost_of
+    from deepnets_bench.uses.training import NETWORK_WEIGHTS, Training, streams_of, train
+
+    torch.set_num_threads(1)
+    track = task.track
+    images = _images(track.images, task.images, track.evaluation.max_images)
+    network, program, width, part = program_of(task)
+    with streams_of(task.seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
+        module = Network(program)
+    failure = ""
+    try:
+        training = train(module, images, track.images, task.recipe, task.seed, part=part)
+    except NotFinite as error:
+        training, failure = Training(), reason_of(error)
+    cost = cost_of(program, track.images.size)
+    versions_ = versions()
+    ok = not failure
+    return Label(
+        split=task.split,
+        index=task.index,
+        fingerprint=network.fingerprint(),
+        seed=task.seed,
+        accuracy=training.accuracy if ok else None,
+        accuracy_noise=training.accuracy_noise if ok else None,
+        convergence=training.convergence if ok else None,
+        converged=training.converged if ok else None,
+        parameters=cost.parameters,
+        multiply_adds=cost.multiply_adds,
+        nodes=cost.nodes,
+        depth=cost.depth,
+        train_accuracy=training.curve[-1].train_accuracy if ok else None,
+        cpu_seconds=training.cpu_seconds,
+        failure=failure,
+        track=track.name,
+        track_version=track.version,
+        track_digest=track.fingerprint(),
+        width=width,
+        recipe_version=task.recipe.version,
+        recipe_digest=task.recipe.digest(),
+        part=part,
+        package_version=versions_["package_version"],
+        git_commit=versions_["git_commit"],
+        torch_version=versions_["torch_version"],
+        device=cpu_name(),
+        timestamp=utc_now(),
+    )
+
+
+class Sized(NamedTuple):
+    """A network at the width at which its track evaluates it, and the part of the images it does so on."""
+
+    network: StoredNetwork
+    program: Program
+    width: int
+    part: str
+
+
+def program_of(task: LabelTask) -> Sized:
+    """The network of a task; splits that the track does not evaluate have its width and test images."""
+    track, network = task.track, _network(task)
+    protocol, width = track.evaluation.splits.get(task.split), track.evaluation.width
+    if width == "stored":
+        width = network.width(track.images.size)
+    elif protocol:
+        width *= protocol.width_factor
+    program = network.program(
+        width=width,
+        image_size=track.images.size,
+        num_classes=_images(track.images, task.images, track.evaluation.max_images).num_classes,
+        fc_dim=None if track.evaluation.width == "stored" else track.evaluation.fc_dim,
+    )
+    return Sized(network, program, width, protocol.images if protocol else "test")
+
+
+def _network(task: LabelTask) -> StoredNetwork:
+    return _networks(task.data, task.split)[task.index]
+
+
+@lru_cache(maxsize=8)
+def _networks(data: Path, split: str) -> Sequence[StoredNetwork]:
+    from deepnets_bench.data.shards import open_split
+    from deepnets_bench.harness.training.splits import load_networks
+
+    return load_networks(data, split, len(open_split(data, split)))
+
+
+@lru_cache(maxsize=1)
+def _images(protocol: Images, folder: Path | None, evaluated: int) -> ImageSet:
+    """The images of a track, of which it evaluates on the first `evaluated` of a part."""
+    from deepnets_bench.harness.images.loading import load_images
+
+    images = load_images(protocol, folder)
+    return replace(images, val=images.val.head(evaluated), test=images.test.head(evaluated))

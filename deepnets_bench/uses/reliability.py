@@ -1,0 +1,100 @@
+"""Reliability of labels: how far they spread, and how well two trainings of an architecture agree."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import kendalltau
+
+from deepnets_bench.leaderboard.table import Table
+from deepnets_bench.uses.labels import PROPERTIES, Label
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of one property on one split, over the architectures that all seeds have labelled.
+
+    `tau` is Kendall's tau between two seeds, the mean over their pairs; None with one seed. It bounds how
+    well any predictor can do against labels of one seed. `censored` is the share of labels that are.
+    """
+
+    split: str
+    property: str
+    architectures: int
+    seeds: int
+    low: float
+    mean: float
+    high: float
+    censored: float
+    tau: float | None
+
+
+def reliability(labels: Sequence[Label]) -> list[Reliability]:
+    """Every property of every split; trainings that failed are left out, with their architecture."""
+    splits: dict[str, dict[int, dict[int, Label]]] = defaultdict(lambda: defaultdict(dict))
+    for label in labels:
+        splits[label.split][label.index][label.seed] = label
+    found = []
+    for split, architectures in splits.items():
+        seeds = sorted({seed for by_seed in architectures.values() for seed in by_seed})
+        whole = [
+            by_seed
+            for by_seed in architectures.values()
+            if len(by_seed) == len(seeds) and not any(label.failure for label in by_seed.values())
+        ]
+        if whole:
+            found += [_of_property(split, name, seeds, whole) for name in PROPERTIES]
+    return found
+
+
+def _of_property(
+    split: str, name: str, seeds: Sequence[int], architectures: Sequence[dict[int, Label]]
+) -> Reliability:
+    columns = [[getattr(by_seed[seed], name) for by_seed in architectures] for seed in seeds]
+    values = [value for column in columns for value in column]
+    taus = [float(kendalltau(a, b).statistic) for a, b in itertools.combinations(columns, 2)]
+    cut = name == "convergence"
+    censored = (
+        [not by_seed[seed].converged for by_seed in architectures for seed in seeds] if cut else [False]
+    )
+    return Reliability(
+        split,
+        name,
+        len(architectures),
+        len(seeds),
+        min(values),
+        statistics.fmean(values),
+        max(values),
+        statistics.fmean(censored),
+        statistics.fmean(taus) if taus else None,
+    )
+
+
+def reliability_table(labels: Sequence[Label]) -> Table:
+    """Spread and reliability of every property."""
+    rows = [
+        (
+            f"{found.split}, {found.property}",
+            str(found.architectures),
+            str(found.seeds),
+            f"{found.low:.3f}",
+            f"{found.mean:.3f}",
+            f"{found.high:.3f}",
+            f"{found.censored:.0%}" if found.property == "convergence" else "",
+            "-" if found.tau is None else f"{found.tau:.3f}",
+        )
+        for found in reliability(labels)
+    ]
+    failed = sum(bool(label.failure) for label in labels)
+    notes = [
+        "tau: Kendall's tau between the labels of two seeds, which bounds any predictor's.",
+        "censored: trainings that never converged.",
+    ]
+    if failed:
+        notes.append(f"{failed} trainings failed; their architectures are left out.")
+    headers = ("property", "architectures", "seeds", "min", "mean", "max", "censored", "tau")
+    return Table("Labels", headers, tuple(rows), tuple(notes))

@@ -1,0 +1,1 @@
+"""Tests of the uses: training of networks, labels, properties, search."""
