@@ -89,8 +89,7 @@ def train(
 
     run = NetworkRun(model, protocol, recipe, name_of(init), shots)
     folder = out or Path("trainings") / _slug(model)
-    typer.echo("seed  accuracy  under noise  converged after  CPU seconds")
-    for seed in _numbers(seeds):
+    for number, seed in enumerate(_numbers(seeds)):
         result = run_seed(
             run,
             seed,
@@ -99,6 +98,8 @@ def train(
             pictures,
             folder / f"seed-{seed}",
         )
+        if not number:
+            typer.echo("seed  accuracy  under noise  converged after  CPU seconds")
         after = f"{result['convergence']:.0%}" if result["converged"] else "not"
         typer.echo(
             f"{seed:4d}  {result['accuracy']:8.1%}  {result['accuracy_noise']:11.1%}  {after:>15s}  "
@@ -112,9 +113,13 @@ def label(
     count: Annotated[int, typer.Option(min=1, help="The first so many architectures of each split.")],
     track: TrackOption = "digits",
     seeds: SeedsOption = ["0", "1"],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="The CSV file; rows are added to it.")] = Path(
-        "leaderboards/properties/labels.csv"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The CSV file, to which rows are added; leaderboards/properties/labels.csv when not given.",
+            show_default=False,
+        ),
+    ] = Path("leaderboards/properties/labels.csv"),
     jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; one a core.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")

@@ -21,7 +21,7 @@ RECIPE = Recipe(epochs=1, batch_size=256)
 def label(split: str = "val", index: int = 0, seed: int = 0, **changes: object) -> Label:
     values = {
         "split": split, "index": index, "fingerprint": f"f{index}", "seed": seed, "accuracy": 0.5,
-        "accuracy_noise": 0.4, "convergence": 0.25, "converged": True, "parameters": 100, "multiply_adds": 999,
+        "accuracy_noise": 0.4, "convergence": 0.25, "converged": True, "parameters": 99, "multiply_adds": 999,
         "nodes": 10, "depth": 5, "train_accuracy": 0.6, "cpu_seconds": 1.5, "track": "digits",
         "track_version": 3, "track_digest": "d", "width": 8, "recipe_version": 1, "recipe_digest": "r",
         "part": "val", "package_version": "0.1.0", "git_commit": "", "torch_version": "2.4.0",
