@@ -1,0 +1,235 @@
+"""`deepnets-bench properties`: predict accuracy, robustness, convergence and speed of architectures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepnets_bench.commands.options import listed, listed_gnns, listed_seeds
+from deepnets_bench.commands.run import DataOption, GNNOptions, GNNsOption, ImagesOption, TrackOption
+
+if TYPE_CHECKING:
+    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.uses.properties.study import Study
+
+app = typer.Typer(
+    help="Properties of architectures, predicted from labels (see `label`) and by GNNs.", no_args_is_help=True
+)
+
+LabelsOption = Annotated[
+    Path,
+    typer.Option(
+        "--labels",
+        help="File of labels, times.csv beside it; leaderboards/properties/labels.csv when not given.",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="CSV file, to which rows are added; leaderboards/properties/results.csv when not given.",
+        show_default=False,
+    ),
+]
+SeedsOption = Annotated[list[str], typer.Option("--seeds", help="Such as 0,1,2.")]
+NamesOption = Annotated[
+    list[str] | None,
+    typer.Option("--property", help="accuracy, accuracy_noise, convergence, speed; all when not given."),
+]
+_LABELS = Path("leaderboards/properties/labels.csv")
+_RESULTS = Path("leaderboards/properties/results.csv")
+_SEEDS = ["0", "1", "2", "3", "4"]
+
+
+def register(app_: typer.Typer) -> None:
+    """Add the group `properties` to the command line."""
+    app_.add_typer(app, name="properties")
+
+
+@app.command()
+def direct(
+    gnn: GNNsOption,
+    gnn_option: GNNOptions = None,
+    seeds: SeedsOption = _SEEDS,
+    names: NamesOption = None,
+    track: TrackOption = "digits",
+    labels: LabelsOption = _LABELS,
+    out: OutOption = _RESULTS,
+    data: DataOption = Path("data"),
+    images: ImagesOption = None,
+) -> None:
+    """Train GNNs with a mean readout on the labels; what is there already is not run again."""
+    from deepnets_bench.gnn import identify, parse_options
+    from deepnets_bench.leaderboard.results import canonical_json
+    from deepnets_bench.uses.properties import study as work
+
+    study = _study(track, labels, data, images, names)
+    options = parse_options(gnn_option or ())
+    gnns = [identify(name, options) for name in listed_gnns(gnn)]
+    for identity in gnns:
+        identity.build(study.protocol.hid)
+    for identity in gnns:
+        todo = work.missing(
+            out, study, "direct", identity.name, canonical_json(identity.options), _numbers(seeds)
+        )
+        for seed in todo:
+            work.direct(study, identity, [seed], work.sink_of(out))
+            typer.echo(f"{identity.name} seed {seed}: done")
+    _print(out, "direct", study)
+
+
+@app.command()
+def frozen(
+    ghn: Annotated[
+        list[Path],
+        typer.Argument(help="Trained hypernetworks; those around one GNN stand for the seeds 0, 1, 2, ..."),
+    ],
+    names: NamesOption = None,
+    track: TrackOption = "digits",
+    labels: LabelsOption = _LABELS,
+    out: OutOption = _RESULTS,
+    data: DataOption = Path("data"),
+    images: ImagesOption = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
+    ] = False,
+) -> None:
+    """Predict from node embeddings of trained hypernetworks: SVR, ridge regression and boosted trees."""
+    import hashlib
+    from collections import Counter
+
+    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.leaderboard.results import canonical_json
+    from deepnets_bench.uses.properties import study as work
+
+    study = _study(track, labels, data, images, names)
+    seen: Counter[tuple[str, str]] = Counter()
+    for path in ghn:
+        hypernetwork = GHN.load(path, trust)
+        _check_form(hypernetwork, path, study)
+        name, options = str(hypernetwork.config.gnn), canonical_json(hypernetwork.config.gnn_options)
+        seed = seen[name, options]
+        seen[name, options] += 1
+        source = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        identity = {"gnn": name, "gnn_options": options, "source": source}
+        if work.missing(out, study, "boosting", name, options, [seed]):
+            work.frozen(study, hypernetwork, seed, work.sink_of(out), identity)
+        typer.echo(f"{path}: {name} seed {seed}, done")
+    _print(out, "svr", study)
+
+
+@app.command()
+def baselines(
+    seeds: SeedsOption = _SEEDS,
+    names: NamesOption = None,
+    track: TrackOption = "digits",
+    labels: LabelsOption = _LABELS,
+    out: OutOption = _RESULTS,
+    data: DataOption = Path("data"),
+    images: ImagesOption = None,
+) -> None:
+    """Predict from costs, features of graphs, zero-cost scores, an untrained hypernetwork and the mean."""
+    from deepnets_bench.uses.properties import study as work
+
+    study = _study(track, labels, data, images, names)
+    work.baselines(study, _numbers(seeds), work.sink_of(out))
+    _print(out, "baselines", study)
+
+
+@app.command()
+def show(
+    mode: Annotated[str, typer.Option(help="direct, svr, ridge, boosting or baselines.")] = "direct",
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, metavar="N", help="Number of labels; the largest.")
+    ] = None,
+    labels: LabelsOption = _LABELS,
+    out: OutOption = _RESULTS,
+    output: Annotated[str, typer.Option("--format", help="table, markdown or latex.")] = "table",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw tau over the number of labels: .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Print Kendall's tau of one mode, with letters and the difference that could have been detected."""
+    from rich.console import Console
+
+    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.leaderboard.table import print_table, to_latex, to_markdown
+    from deepnets_bench.uses.properties.results import read_results
+    from deepnets_bench.uses.properties.tables import property_table
+
+    formats = {"markdown": to_markdown, "latex": to_latex}
+    if output not in ("table", *formats):
+        raise UnknownName("format", output, ("table", *formats))
+    rows, bounds = read_results(out), _bounds(labels)
+    table = property_table(rows, mode, count, bounds)
+    if output == "table":
+        print_table(table, Console())
+    else:
+        typer.echo(formats[output](table), nl=False)
+    if plot is not None:
+        from deepnets_bench.graphs import drawing
+        from deepnets_bench.uses.properties.plots import learning_curves
+
+        drawing.check_target(plot)
+        drawing.save_figure(learning_curves(rows, mode, bounds), plot)
+
+
+def _study(track: str, labels: Path, data: Path, images: Path | None, names: list[str] | None) -> Study:
+    """The study that options ask for, its labels read and checked."""
+    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.harness.protocol.tracks import load_track
+    from deepnets_bench.uses.properties.study import Study
+    from deepnets_bench.uses.properties.targets import NAMES
+
+    chosen = tuple(listed(names)) or NAMES
+    for name in chosen:
+        if name not in NAMES:
+            raise UnknownName("property", name, NAMES)
+    study = Study(load_track(track), labels, data, images, chosen)
+    study.targets  # noqa: B018  # what is wrong with the labels is said before anything is trained
+    return study
+
+
+def _check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
+    """Raise `BadInput` where hypernetwork and labels are not both of the ImageNet form, or of the other."""
+    from deepnets_bench.compiler.instructions import IMAGENET_FROM
+    from deepnets_bench.errors import BadInput
+
+    own, size = hypernetwork.input_shape[-1], study.track.images.size
+    if (own > IMAGENET_FROM) != (size > IMAGENET_FROM):
+        raise BadInput(f"{path} is for networks of {own}×{own} images; the labels are of {size}×{size}.")
+
+
+def _bounds(labels: Path) -> dict[str, float | None]:
+    """Kendall's tau between two trainings of a test architecture, by property; empty without labels."""
+    from deepnets_bench.uses.labels import read_labels
+    from deepnets_bench.uses.properties.protocol import PROTOCOL
+    from deepnets_bench.uses.reliability import reliability
+
+    if not labels.exists():
+        return {}
+    found = reliability(read_labels(labels))
+    return {row.property: row.tau for row in found if row.split == PROTOCOL.test_split}
+
+
+def _print(out: Path, mode: str, study: Study) -> None:
+    from rich.console import Console
+
+    from deepnets_bench.leaderboard.table import print_table
+    from deepnets_bench.uses.properties.results import read_results
+    from deepnets_bench.uses.properties.tables import property_table
+
+    rows = [row for row in read_results(out) if row.labels_digest == study.digest]
+    print_table(property_table(rows, mode, bounds=_bounds(study.labels)), Console())
+
+
+def _numbers(seeds: list[str]) -> list[int]:
+    from deepnets_bench.errors import BadInput
+
+    found = listed_seeds(seeds)
+    if not isinstance(found, list):
+        raise BadInput("Seeds are whole numbers separated by commas, such as 0,1,2.")
+    return found

@@ -1,0 +1,1 @@
+"""Prediction of properties: from node embeddings, by GNNs trained on labels, and by baselines."""

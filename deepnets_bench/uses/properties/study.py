@@ -1,0 +1,259 @@
+"""The study: every method on every property, number of labels and seed, each leaving its rows as it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from deepnets_bench.errors import BadInput
+from deepnets_bench.gnn import identify
+from deepnets_bench.graphs.graph import ComputationGraph
+from deepnets_bench.harness.runs.job import build_ghn
+from deepnets_bench.harness.runs.provenance import cpu_name, utc_now, versions
+from deepnets_bench.leaderboard.results import canonical_json
+from deepnets_bench.uses.labelling import LabelTask, label_tasks, program_of
+from deepnets_bench.uses.labels import COSTS
+from deepnets_bench.uses.properties.direct import predict_directly
+from deepnets_bench.uses.properties.embeddings import mean_embeddings
+from deepnets_bench.uses.properties.features import graph_features
+from deepnets_bench.uses.properties.heads import HEADS, Head, boosting, constant, signed
+from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
+from deepnets_bench.uses.properties.results import PropertyRow, append_results, read_results
+from deepnets_bench.uses.properties.targets import NAMES, Targets, read_targets, sample_of
+from deepnets_bench.uses.recipe import RECIPES
+
+if TYPE_CHECKING:
+    from deepnets_bench.compiler.program import Program
+    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.gnn import GNNIdentity
+    from deepnets_bench.harness.protocol.tracks import Track
+
+_UNTRAINED = "ghn2"
+Sink = Callable[[list[PropertyRow]], None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Labels and the architectures that they are of, as the track of the labels builds them."""
+
+    track: Track
+    labels: Path
+    data: Path
+    images: Path | None = None
+    names: tuple[str, ...] = NAMES
+    protocol: Protocol = PROTOCOL
+
+    @cached_property
+    def targets(self) -> tuple[Targets, Targets]:
+        """Training and test architectures; raises what `read_targets` does, and for other architectures."""
+        train, test = read_targets(self.labels, self.names, self.protocol)
+        for part in (train, test):
+            for index, fingerprint in zip(part.index.tolist(), part.fingerprints, strict=True):
+                if program_of(self._tasks[part.split][index]).network.fingerprint() != fingerprint:
+                    raise BadInput(
+                        f"{self.labels} labels another architecture as {part.split}/{index} than "
+                        f"{self.data} has."
+                    )
+        return train, test
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hexadecimal digits of the labels and times that were used."""
+        found = hashlib.sha256()
+        for part in self.targets:
+            for values in (part.index, *(part.values[name] for name in self.names)):
+                found.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+        return found.hexdigest()[:12]
+
+    @cached_property
+    def programs(self) -> tuple[list[Program], list[Program]]:
+        """Of the training and the test architectures."""
+        train, test = (
+            [program_of(self._tasks[part.split][index]).program for index in part.index.tolist()]
+            for part in self.targets
+        )
+        return train, test
+
+    @cached_property
+    def graphs(self) -> tuple[list[ComputationGraph], list[ComputationGraph]]:
+        """Of the training and the test architectures."""
+        train, test = ([ComputationGraph.from_program(p) for p in programs] for programs in self.programs)
+        return train, test
+
+    def row(self, **values: Any) -> PropertyRow:
+        """A row with what is the same for all rows of this study."""
+        stack = versions()
+        common = {
+            "labels_digest": self.digest,
+            "protocol_version": self.protocol.version,
+            "protocol_digest": self.protocol.digest(),
+            "tested": len(self.targets[1]),
+            "package_version": stack["package_version"],
+            "git_commit": stack["git_commit"],
+            "torch_version": stack["torch_version"],
+            "device": cpu_name(),
+            "timestamp": utc_now(),
+        }
+        return PropertyRow.model_validate(common | values)
+
+    def counts(self) -> list[int]:
+        """Numbers of labels; the largest one is all that there are."""
+        known = len(self.targets[0])
+        return [min(count, known) for count in self.protocol.labels]
+
+    @cached_property
+    def _tasks(self) -> dict[str, list[LabelTask]]:
+        protocol, recipe = self.protocol, RECIPES[self.track.images.dataset]
+        return {
+            split: label_tasks(self.track, [split], count, [0], recipe, self.data, self.images)
+            for split, count in (
+                (protocol.train_split, protocol.labels[-1]),
+                (protocol.test_split, protocol.tested),
+            )
+        }
+
+
+def kendall(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """Kendall's tau-b; 0 for predictions that are all equal, which order nothing."""
+    tau = kendalltau(predicted, measured).statistic
+    return 0.0 if np.isnan(tau) else float(tau)
+
+
+def baselines(study: Study, seeds: Sequence[int], sink: Sink) -> None:
+    """Costs, features of graphs, an untrained hypernetwork, zero-cost scores, and the mean of the labels."""
+    train, test = study.targets
+    for name in COSTS:
+        columns = (train.costs[name][:, None], test.costs[name][:, None])
+        _fit(study, name, signed, columns, seeds, sink)
+    _fit(
+        study, "mean of labels", constant, (np.zeros((len(train), 1)), np.zeros((len(test), 1))), seeds, sink
+    )
+    features = [np.stack([graph_features(graph) for graph in graphs]) for graphs in study.graphs]
+    _fit(study, "graph features", boosting, (features[0], features[1]), seeds, sink)
+    for seed in seeds:
+        ghn = build_ghn(study.track, identify(_UNTRAINED), num_classes=_classes(study), seed=seed)
+        vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
+        _fit(study, f"untrained {_UNTRAINED}, svr", HEADS["svr"], (vectors[0], vectors[1]), [seed], sink)
+        scores = [_zero_cost(study, programs, seed) for programs in study.programs]
+        for name in scores[0]:
+            _fit(study, name, signed, (scores[0][name], scores[1][name]), [seed], sink)
+
+
+def frozen(study: Study, ghn: GHN, seed: int, sink: Sink, identity: Mapping[str, str]) -> None:
+    """Every head on the embeddings of a hypernetwork, which stands for `seed`."""
+    begun = time.process_time()
+    vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
+    spent = time.process_time() - begun
+    for method, head in HEADS.items():
+        _fit(study, method, head, (vectors[0], vectors[1]), [seed], sink, spent, **identity)
+
+
+def direct(study: Study, gnn: GNNIdentity, seeds: Sequence[int], sink: Sink) -> None:
+    """A GNN trained on the labels, for every number of them and every seed."""
+    train, test = study.targets
+    for seed in seeds:
+        for count in study.counts():
+            begun = time.process_time()
+            rows = sample_of(count, len(train), seed)
+            predicted = predict_directly(
+                gnn,
+                [study.graphs[0][row] for row in rows],
+                {name: train.values[name][rows] for name in study.names},
+                study.graphs[1],
+                seed,
+                study.protocol,
+            )
+            spent = time.process_time() - begun
+            sink(
+                [
+                    study.row(
+                        method="direct",
+                        gnn=gnn.name,
+                        gnn_options=canonical_json(gnn.options),
+                        gnn_digest=gnn.digest,
+                        seed=seed,
+                        target=name,
+                        labels=count,
+                        tau=kendall(predicted[name], test.values[name]),
+                        cpu_seconds=spent,
+                    )
+                    for name in study.names
+                ]
+            )
+
+
+def missing(path: Path, study: Study, method: str, gnn: str, options: str, seeds: Sequence[int]) -> list[int]:
+    """The seeds for which a results file lacks rows of a method and GNN on these labels."""
+    rows = read_results(path) if path.exists() else []
+    wanted = {(name, count) for name in study.names for count in study.counts()}
+    return [
+        seed
+        for seed in seeds
+        if not wanted
+        <= {
+            (row.target, row.labels)
+            for row in rows
+            if (row.method, row.gnn, row.gnn_options, row.seed, row.labels_digest, row.protocol_digest)
+            == (method, gnn, options, seed, study.digest, study.protocol.digest())
+        }
+    ]
+
+
+def sink_of(path: Path) -> Sink:
+    """Append rows to a results file."""
+    return lambda rows: append_results(path, rows)
+
+
+def _fit(
+    study: Study,
+    method: str,
+    head: Head,
+    vectors: tuple[np.ndarray, np.ndarray],
+    seeds: Sequence[int],
+    sink: Sink,
+    spent: float = 0.0,
+    **identity: str,
+) -> None:
+    train, test = study.targets
+    for seed in seeds:
+        rows = []
+        for count in study.counts():
+            known = sample_of(count, len(train), seed)
+            for name in study.names:
+                begun = time.process_time()
+                predicted = head(vectors[0][known], train.values[name][known], vectors[1], seed)
+                rows.append(
+                    study.row(
+                        method=method,
+                        seed=seed,
+                        target=name,
+                        labels=count,
+                        tau=kendall(predicted, test.values[name]),
+                        cpu_seconds=spent + time.process_time() - begun,
+                        **identity,
+                    )
+                )
+        sink(rows)
+
+
+def _classes(study: Study) -> int:
+    from deepnets_bench.harness.images.loading import load_images
+
+    return load_images(study.track.images, study.images).num_classes
+
+
+def _zero_cost(study: Study, programs: Sequence[Program], seed: int) -> dict[str, np.ndarray]:
+    from deepnets_bench.harness.images.loading import load_images
+    from deepnets_bench.uses.properties.zero_cost import SCORES, zero_cost_scores
+
+    images, labels = next(iter(load_images(study.track.images, study.images).train.batches(64)))
+    found = [zero_cost_scores(program, images, labels, seed) for program in programs]
+    return {name: np.array([[scores[name]] for scores in found]) for name in SCORES}

@@ -1,0 +1,99 @@
+"""Boards of property prediction: Kendall's tau of every GNN and baseline, and what the seeds say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.leaderboard.aggregate import mean, sample_std
+from deepnets_bench.leaderboard.inference import Analysis, analyse
+from deepnets_bench.leaderboard.table import Table
+from deepnets_bench.leaderboard.verdict import LETTERS
+from deepnets_bench.uses.properties.results import PropertyRow
+from deepnets_bench.uses.properties.targets import NAMES
+
+PRIMARY = "accuracy"  # tested alone; the other properties are one family
+MODES = ("direct", "svr", "ridge", "boosting", "baselines")
+_OF_GNNS = frozenset(MODES[:-1])
+
+
+def property_table(
+    rows: Sequence[PropertyRow], mode: str, labels: int | None = None, bounds: Mapping[str, float | None] = {}
+) -> Table:
+    """One mode at one number of labels, the largest by default: mean ± std of tau over seeds, and letters.
+
+    `bounds` is Kendall's tau between two trainings of one architecture, by property. Raises `BadInput`
+    where there are no rows of the mode, or of several sets of labels.
+    """
+    if mode not in MODES:
+        raise UnknownName("mode", mode, MODES)
+    chosen = [row for row in rows if (row.method if row.gnn else "baselines") == mode]
+    if not chosen:
+        raise BadInput(f"There are no results of the mode '{mode}' yet.")
+    if len({(row.labels_digest, row.protocol_digest) for row in chosen}) > 1:
+        raise BadInput(f"The results of the mode '{mode}' are of several sets of labels or protocols.")
+    counts = sorted({row.labels for row in chosen})
+    count = counts[-1] if labels is None else labels
+    if count not in counts:
+        raise BadInput(f"There are results for {', '.join(map(str, counts))} labels, not for {count}.")
+    runs = runs_of([row for row in chosen if row.labels == count])
+    analyses = verdicts(runs) if mode in _OF_GNNS else {}
+    first = next(name for name in NAMES if name in runs)
+    order = sorted(runs[first], key=lambda name: mean(list(runs[first][name].values())) or 0.0, reverse=True)
+    headers = [f"{'GNN' if mode in _OF_GNNS else 'baseline'}"]
+    for name in runs:
+        headers += [name, "letters"] if analyses else [name]
+    cells = tuple((name, *_cells(name, runs, analyses)) for name in order)
+    tested = chosen[0].tested
+    notes = [
+        f"Kendall's tau on {tested} test architectures from {count} labels: mean over seeds ± standard "
+        "deviation (ddof=1); a seed is another sample of labels and other initial weights.",
+        *_sentences(analyses),
+    ]
+    known = [f"{name} {tau:.2f}" for name, tau in bounds.items() if tau is not None and name in runs]
+    if known:
+        notes.append(f"Tau between two trainings of one architecture: {', '.join(known)}.")
+    return Table(f"Property prediction · {mode} · {count} labels", tuple(headers), cells, tuple(notes))
+
+
+def runs_of(rows: Sequence[PropertyRow]) -> dict[str, dict[str, dict[int, float]]]:
+    """{property: {GNN or baseline: {seed: tau}}}, properties in the order of `NAMES`."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for name in NAMES:
+        for row in rows:
+            if row.target == name:
+                found.setdefault(name, {}).setdefault(row.name, {})[row.seed] = row.tau
+    return found
+
+
+def verdicts(runs: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, Analysis]:
+    """Tests whose unit is the seed: accuracy alone, all other properties corrected together."""
+    others = {name: values for name, values in runs.items() if name != PRIMARY}
+    found = analyse({PRIMARY: runs[PRIMARY]}) if PRIMARY in runs else {}
+    return found | (analyse(others) if others else {})
+
+
+def _cells(
+    name: str, runs: Mapping[str, Mapping[str, Mapping[int, float]]], analyses: Mapping[str, Analysis]
+) -> list[str]:
+    cells = []
+    for target, of_target in runs.items():
+        values = list(of_target.get(name, {}).values())
+        spread = f" ± {sample_std(values):.3f}" if len(values) > 1 else ""
+        cells.append(f"{mean(values):.3f}{spread}" if values else "–")
+        if analyses:
+            cells.append((analyses[target].letters or {}).get(name, "–"))
+    return cells
+
+
+def _sentences(analyses: Mapping[str, Analysis]) -> list[str]:
+    tested = {name: found.pairs for name, found in analyses.items() if found.pairs is not None}
+    reasons = dict.fromkeys(found.reason for found in analyses.values() if found.pairs is None)
+    if not tested:
+        return list(reasons)
+    limits = ", ".join(f"{name} {family.detectable:.3f}" for name, family in tested.items())
+    return [
+        LETTERS,
+        f"Detectable difference of tau (power 0.8 in the first step of Holm over all pairs): {limits}.",
+        *reasons,
+    ]

@@ -1,0 +1,119 @@
+"""Targets: the labels of architectures as one number a property, and the sample that a seed learns from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deepnets_bench.errors import BadInput
+from deepnets_bench.harness.randomness import Streams
+from deepnets_bench.uses.labels import PROPERTIES, Label, read_labels
+from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
+from deepnets_bench.uses.timing import TIMES, InferenceTime, read_times
+
+SPEED = "speed"
+NAMES = (*PROPERTIES, SPEED)
+LOWER_IS_BETTER = frozenset({"convergence", SPEED})  # the share of a schedule, and milliseconds
+_SAMPLE = "architectures whose labels are known"
+_COMMAND = "deepnets-bench label --split {split} --count {count}"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Architectures of a split that have all the properties asked for, by their index in the split.
+
+    `values` holds an array a property: the mean over the seeds of the labels; of `speed`, milliseconds of a
+    batch. Trainings that never converged count with the whole schedule, 1. `fingerprints` name them.
+    """
+
+    split: str
+    index: np.ndarray
+    fingerprints: tuple[str, ...]
+    values: Mapping[str, np.ndarray]
+    costs: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def read_targets(
+    path: Path, names: Sequence[str] = NAMES, protocol: Protocol = PROTOCOL
+) -> tuple[Targets, Targets]:
+    """The training and the test architectures of a label file, times from times.csv beside it.
+
+    Raises `BadInput` for a property without labels, too few of them, or one that is constant.
+    """
+    labels = read_labels(path)
+    times = read_times(path.with_name(TIMES)) if SPEED in names and path.with_name(TIMES).exists() else []
+    train = _targets(path, labels, times, protocol.train_split, protocol.labels[-1], names)
+    test = _targets(path, labels, times, protocol.test_split, protocol.tested, names)
+    return train, test
+
+
+def sample_of(count: int, known: int, seed: int) -> np.ndarray:
+    """Which `count` of `known` labels a seed learns from: positions in ascending order."""
+    order = Streams(("properties", seed)).generator(_SAMPLE, count).permutation(known)
+    return np.sort(order[:count])
+
+
+def _targets(
+    path: Path,
+    labels: Sequence[Label],
+    times: Sequence[InferenceTime],
+    split: str,
+    count: int,
+    names: Sequence[str],
+) -> Targets:
+    rows: dict[int, list[Label]] = defaultdict(list)
+    for label in labels:
+        if label.split == split and label.index < count:
+            rows[label.index].append(label)
+    speeds = {row.index: row for row in times if row.split == split}
+    command = _COMMAND.format(split=split, count=count)
+    if SPEED in names and not speeds:
+        raise BadInput(
+            f"There are no inference times of '{split}' beside {path}; {command} --time makes them."
+        )
+    if len(rows) < count:
+        raise BadInput(
+            f"{path} labels {len(rows)} architectures of '{split}', fewer than {count}; {command} makes them."
+        )
+    whole = [index for index, found in sorted(rows.items()) if not any(label.failure for label in found)]
+    if SPEED in names:
+        _check_times(path, rows, speeds)
+        whole = [index for index in whole if index in speeds]
+        if len(whole) < count // 2:
+            raise BadInput(
+                f"Only {len(whole)} architectures of '{split}' have times beside {path}; "
+                f"{command} --time makes them."
+            )
+    values = {
+        name: np.array([np.mean([getattr(label, name) for label in rows[index]]) for index in whole])
+        for name in names
+        if name != SPEED
+    }
+    if SPEED in names:
+        values[SPEED] = np.array([speeds[index].milliseconds for index in whole])
+    for name, column in values.items():
+        if len(column) and np.ptp(column) == 0:
+            raise BadInput(
+                f"{name} is {column[0]:g} for every architecture of '{split}' in {path}: nothing to predict."
+            )
+    costs = {
+        name: np.array([getattr(rows[index][0], name) for index in whole], np.float64)
+        for name in ("parameters", "multiply_adds", "nodes", "depth")
+    }
+    fingerprints = tuple(rows[index][0].fingerprint for index in whole)
+    return Targets(split, np.array(whole), fingerprints, values, costs)
+
+
+def _check_times(
+    path: Path, rows: Mapping[int, Sequence[Label]], speeds: Mapping[int, InferenceTime]
+) -> None:
+    for index, row in speeds.items():
+        if index in rows and rows[index][0].fingerprint != row.fingerprint:
+            raise BadInput(f"The times beside {path} are of another architecture {row.split}/{index}.")

@@ -1,0 +1,296 @@
+"""Property prediction: targets, features, zero-cost scores, heads, the direct mode, boards, commands."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from deepnets_bench.commands import properties as commands
+from deepnets_bench.compiler.primitives import PRIMITIVES
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.generators import sample
+from deepnets_bench.gnn import identify
+from deepnets_bench.harness.protocol.tracks import load_track
+from deepnets_bench.leaderboard.table import to_markdown
+from deepnets_bench.uses.labels import append_labels
+from deepnets_bench.uses.properties import study as work
+from deepnets_bench.uses.properties.direct import predict_directly
+from deepnets_bench.uses.properties.embeddings import mean_embeddings
+from deepnets_bench.uses.properties.features import FEATURES, graph_features
+from deepnets_bench.uses.properties.heads import HEADS, constant, signed
+from deepnets_bench.uses.properties.plots import learning_curves
+from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
+from deepnets_bench.uses.properties.results import PropertyRow, append_results, read_results
+from deepnets_bench.uses.properties.study import Study
+from deepnets_bench.uses.properties.tables import property_table
+from deepnets_bench.uses.properties.targets import NAMES, read_targets, sample_of
+from deepnets_bench.uses.properties.zero_cost import gradient_norm, jacobian_covariance, synflow
+from tests.uses.test_labels import label
+
+SMALL = Protocol(labels=(8, 20), tested=20, steps=6, hid=8, batch_size=8)
+NO_TIMES = ("accuracy", "accuracy_noise", "convergence")
+
+
+def write_labels(path: Path, count: int, seeds: tuple[int, ...] = (0, 1)) -> Path:
+    """Labels of architectures whose accuracy rises with the share of convolutions, but for some noise."""
+    random = np.random.default_rng(0)
+    rows = []
+    for split in ("val", "test"):
+        for index in range(count):
+            arch = sample(split, index)
+            graph = arch.graph(8, 16, 10, 64)
+            share = float((graph.op == PRIMITIVES.index("conv")).mean())
+            for seed in seeds:
+                accuracy = float(np.clip(0.2 + share + 0.02 * random.standard_normal(), 0, 1))
+                rows.append(
+                    label(
+                        split, index, seed, fingerprint=arch.fingerprint(), accuracy=accuracy,
+                        accuracy_noise=accuracy / 2, nodes=graph.num_nodes,
+                        convergence=max(0.1, 1 - accuracy),
+                    )
+                )  # fmt: skip
+    append_labels(path, rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labels(tmp_path_factory.mktemp("labels") / "labels.csv", 20)
+
+
+@pytest.fixture(scope="module")
+def study(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    data = tmp_path_factory.mktemp("data")
+    return Study(load_track("digits"), labels, data, None, NO_TIMES, SMALL)
+
+
+def test_targets_are_means_over_seeds_of_architectures_that_all_properties_have(labels, tmp_path):
+    train, test = read_targets(labels, NO_TIMES, SMALL)
+    assert (train.split, test.split, len(train), len(test)) == ("val", "test", 20, 20)
+    assert train.fingerprints[3] == sample("val", 3).fingerprint()
+    path = tmp_path / "labels.csv"
+    path.write_bytes(labels.read_bytes())
+    failed = label("val", 3, 0, fingerprint="f", accuracy=None, accuracy_noise=None, convergence=None,
+                   converged=None, train_accuracy=None, failure="the loss is nan")  # fmt: skip
+    append_labels(path, [failed, label("val", 4, 0, accuracy=0.25), label("val", 4, 1, accuracy=0.75)])
+    train, _ = read_targets(path, NO_TIMES, SMALL)
+    assert 3 not in train.index
+    assert train.values["accuracy"][list(train.index).index(4)] == 0.5
+
+
+def test_labels_that_do_not_suffice_are_refused_with_the_command_that_makes_them(labels, tmp_path):
+    with pytest.raises(
+        BadInput, match=r"labels 20 architectures of 'val', fewer than 500; .* label --split val"
+    ):
+        read_targets(labels, NO_TIMES)
+    with pytest.raises(BadInput, match=r"no inference times of 'val' .* --time makes them"):
+        read_targets(labels, NAMES, SMALL)
+    path = tmp_path / "labels.csv"
+    append_labels(path, [label(split, i, accuracy=0.5) for split in ("val", "test") for i in range(20)])
+    with pytest.raises(BadInput, match=r"accuracy is 0.5 for every architecture of 'val'"):
+        read_targets(path, NO_TIMES, SMALL)
+
+
+def test_labels_of_other_architectures_are_refused(study, tmp_path):
+    path = write_labels(tmp_path / "labels.csv", 20, (0,))
+    append_labels(path, [label("test", 5, 0, fingerprint="0" * 32)])
+    with pytest.raises(BadInput, match="labels another architecture as test/5"):
+        len(dataclasses.replace(study, labels=path).targets)
+
+
+def test_a_seed_learns_from_its_own_sample():
+    first, second = sample_of(8, 20, 0), sample_of(8, 20, 1)
+    assert len(set(first)) == 8
+    assert (first != second).any()
+    assert (sample_of(8, 20, 0) == first).all()
+    assert sample_of(20, 20, 3).tolist() == list(range(20))
+
+
+def test_features_of_a_graph_by_hand():
+    graph = sample("test", 1).graph(8, 16, 10, 64)
+    found = dict(zip(FEATURES, graph_features(graph), strict=True))
+    assert found["nodes"] == graph.num_nodes == sum(found[f"count of {name}"] for name in PRIMITIVES)
+    assert found["edges"] == graph.num_edges
+    assert found["depth"] == graph.level.max() + 1
+    assert found["largest in-degree"] == max(np.bincount(graph.edge_index[1]))
+
+
+def test_embeddings_are_means_of_node_states_whatever_the_batches():
+    from deepnets_bench import GHN, GraphBatch
+
+    torch.manual_seed(0)
+    ghn = GHN.from_config({"gnn": "gat", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
+    graphs = [sample("val", index).graph(8, 16, 10, 64) for index in range(3)]
+    found = mean_embeddings(ghn, graphs, batch_size=2)
+    ghn.eval()
+    for graph, vector in zip(graphs, found, strict=True):
+        with torch.inference_mode():
+            states = ghn.node_states(GraphBatch.from_graphs([graph], ghn.virtual_edges))
+        assert np.allclose(vector, states.mean(0), atol=1e-5)
+    assert mean_embeddings(ghn, []).shape[0] == 0
+
+
+def test_zero_cost_scores_by_hand():
+    """A linear network has a gradient, a flow and correlations that can be written down."""
+    network = sample("val", 2).build(8, 16, 10, 16)
+    images, labels_ = torch.randn(6, 3, 16, 16), torch.arange(6)
+    params = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
+    loss = torch.nn.functional.cross_entropy(network.run(images, params), labels_)
+    loss.backward()
+    norm = sum(p.grad.square().sum() for p in params.values() if p.grad is not None).sqrt()
+    assert gradient_norm(network, images, labels_) == pytest.approx(float(norm), rel=1e-3)
+    # R is linear in the weight of the last layer, if that has no bias, and so is the flow of every parameter.
+    last = max(name for name in params if name.startswith("classifier") and name.endswith("weight"))
+    with torch.no_grad():
+        network.get_parameter(last.replace("weight", "bias")).zero_()
+    before = synflow(network, images, labels_)
+    with torch.no_grad():
+        network.get_parameter(last).mul_(-2)
+    assert synflow(network, images, labels_) == pytest.approx(before + np.log(2), abs=1e-9)
+    same = images[:1].repeat(6, 1, 1, 1)
+    assert jacobian_covariance(network, images, labels_) > jacobian_covariance(network, same, labels_)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_learn_what_can_be_learnt(name):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 3))
+    y = 2 * x[:, 0] - x[:, 1] + 5
+    predicted = HEADS[name](x[:40], y[:40], x[40:], 0)
+    assert work.kendall(predicted, y[40:]) > 0.6
+    assert abs(predicted.mean() - y[40:].mean()) < 1.5
+
+
+def test_scores_are_turned_around_and_a_constant_orders_nothing():
+    x, y = np.arange(6.0)[:, None], -np.arange(6.0)
+    assert work.kendall(signed(x[:4], y[:4], x[4:], 0), y[4:]) == 1
+    assert work.kendall(constant(x, y, x, 0), y) == 0
+
+
+def test_the_direct_mode_repeats_learns_and_shares_all_but_the_gnn(study):
+    train, test = study.graphs
+    targets = {"accuracy": study.targets[0].values["accuracy"]}
+    gnn = identify("gin")
+    first, second = (predict_directly(gnn, train, targets, test, 0, SMALL)["accuracy"] for _ in range(2))
+    assert (first == second).all()
+    assert (first != predict_directly(gnn, train, targets, test, 1, SMALL)["accuracy"]).any()
+    longer = dataclasses.replace(SMALL, steps=80, hid=16)
+    predicted = predict_directly(gnn, train, targets, train, 0, longer)["accuracy"]
+    assert work.kendall(predicted, targets["accuracy"]) > 0.5
+
+
+def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
+    path = tmp_path / "results.csv"
+    work.baselines(study, [0], work.sink_of(path))
+    names = {row.method for row in read_results(path)}
+    assert names >= {
+        "parameters",
+        "depth",
+        "graph features",
+        "synflow",
+        "mean of labels",
+        "untrained ghn2, svr",
+    }
+    assert {(row.target, row.labels) for row in read_results(path)} == {
+        (name, count) for name in NO_TIMES for count in (8, 20)
+    }
+    for gnn in ("mlp", "gin"):
+        identity = identify(gnn)
+        assert work.missing(path, study, "direct", gnn, "{}", [0, 1, 2]) == [0, 1, 2]
+        work.direct(study, identity, [0, 1, 2], work.sink_of(path))
+        assert work.missing(path, study, "direct", gnn, "{}", [0, 1, 2]) == []
+    table = property_table(read_results(path), "direct", bounds={"accuracy": 0.7})
+    assert table.headers[0] == "GNN"
+    assert {row[0] for row in table.rows} == {"mlp", "gin"}
+    assert "Detectable difference" in to_markdown(table)
+    assert "accuracy 0.70" in to_markdown(table)
+    assert property_table(read_results(path), "baselines", 8).rows
+    with pytest.raises(BadInput, match="results for 8, 20 labels, not for 9"):
+        property_table(read_results(path), "direct", 9)
+    with pytest.raises(BadInput, match="no results of the mode 'svr'"):
+        property_table(read_results(path), "svr")
+    with pytest.raises(UnknownName, match="mode 'mean'"):
+        property_table(read_results(path), "mean")
+    assert len(learning_curves(read_results(path), "direct", {"accuracy": 0.7}).axes) == 3
+
+
+def test_letters_follow_the_seeds():
+    """Ten seeds of two GNNs that are far apart, and of two that are not."""
+    random = np.random.default_rng(0)
+    rows = [
+        PropertyRow(
+            method="direct", gnn=gnn, seed=seed, target="accuracy", labels=500,
+            tau=float(np.clip(centre + 0.02 * random.standard_normal(), -1, 1)), tested=500, cpu_seconds=1,
+            labels_digest="d", protocol_version=1, protocol_digest="p", package_version="0",
+            torch_version="2", device="cpu", timestamp="now",
+        )
+        for gnn, centre in (("a", 0.6), ("b", 0.6), ("c", 0.3))
+        for seed in range(10)
+    ]  # fmt: skip
+    letters = {row[0]: row[2] for row in property_table(rows, "direct").rows}
+    assert letters["a"] == letters["b"] != letters["c"]
+
+
+def test_results_come_back_and_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    row = PropertyRow(method="svr", gnn="gat", seed=0, target="speed", labels=50, tau=0.5, tested=500,
+                      cpu_seconds=2, labels_digest="d", protocol_version=1, protocol_digest="p",
+                      package_version="0", torch_version="2", device="a, b", timestamp="t")  # fmt: skip
+    append_results(path, [row])
+    append_results(path, [row.model_copy(update={"tau": 0.25})])
+    assert [found.tau for found in read_results(path)] == [0.25]
+    path.write_text(path.read_text().replace("0.25", "2.5"))
+    with pytest.raises(BadInput, match="line 2: tau"):
+        read_results(path)
+    path.write_text("a,b\n")
+    with pytest.raises(BadInput, match="holds no results of property prediction"):
+        read_results(path)
+
+
+def test_the_commands(labels, tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "protocol", SMALL)
+    monkeypatch.setattr(commands, "_study", lambda track, labels, data, images, names: Study(
+        load_track(track), labels, data, images, NO_TIMES, SMALL))  # fmt: skip
+    out, data = str(tmp_path / "results.csv"), str(tmp_path / "data")
+    common = ["--labels", str(labels), "--out", out]
+    runner = CliRunner()
+    shown = runner.invoke(
+        commands.app, ["direct", "--gnn", "mlp,gin", "--seeds", "0,1,2", "--data", data, *common]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "mlp seed 2: done" in shown.output
+    again = runner.invoke(commands.app, ["direct", "--gnn", "mlp", "--seeds", "0", "--data", data, *common])
+    assert "seed 0: done" not in again.output
+    picture = tmp_path / "curves.svg"
+    shown = runner.invoke(
+        commands.app, ["show", "--format", "latex", "--plot", str(picture), *common], catch_exceptions=False
+    )
+    assert "tabular" in shown.output
+    assert picture.read_bytes()
+    from deepnets_bench import GHN
+
+    torch.manual_seed(0)
+    ghn = GHN.from_config({"gnn": "mlp", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
+    ghn.save(tmp_path / "ghn.safetensors")
+    shown = runner.invoke(
+        commands.app, ["frozen", str(tmp_path / "ghn.safetensors"), "--data", data, *common],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert "mlp seed 0, done" in shown.output
+    assert {row.method for row in read_results(Path(out)) if row.gnn} == {
+        "direct",
+        "svr",
+        "ridge",
+        "boosting",
+    }
+
+
+def test_the_protocol_is_frozen():
+    """Raise the version with any change."""
+    assert (PROTOCOL.version, PROTOCOL.digest()) == (1, "3742e56b4952")
+    assert Protocol(steps=601).digest() != PROTOCOL.digest()
