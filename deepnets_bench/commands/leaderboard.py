@@ -254,7 +254,7 @@ def _results_path(track: str, results: Path | None) -> Path:
         known = {*track_names(), *(found.parent.name for found in Path("leaderboards").glob("*/results.csv"))}
         if track not in known:
             raise UnknownName("track", track, sorted(known))
-        images = "" if load_track(track).images.dataset == "digits" else " --images DIR"
+        images = "" if load_track(track).images.embedded else " --images DIR"
         command = f"deepnets-bench run --gnn gat --track {track}{images}"
         raise BadInput(f"There is no {path}; make one with `{command}`.")
     return path

@@ -66,7 +66,7 @@ def direct(
     from deepnets_bench.leaderboard.results import canonical_json
     from deepnets_bench.uses.properties import study as work
 
-    study = _study(track, labels, data, images, names)
+    study = study_of(track, labels, data, images, names)
     options = parse_options(gnn_option or ())
     gnns = [identify(name, options) for name in listed_gnns(gnn)]
     for identity in gnns:
@@ -105,11 +105,11 @@ def frozen(
     from deepnets_bench.leaderboard.results import canonical_json
     from deepnets_bench.uses.properties import study as work
 
-    study = _study(track, labels, data, images, names)
+    study = study_of(track, labels, data, images, names)
     seen: Counter[tuple[str, str]] = Counter()
     for path in ghn:
         hypernetwork = GHN.load(path, trust)
-        _check_form(hypernetwork, path, study)
+        check_form(hypernetwork, path, study)
         name, options = str(hypernetwork.config.gnn), canonical_json(hypernetwork.config.gnn_options)
         seed = seen[name, options]
         seen[name, options] += 1
@@ -134,7 +134,7 @@ def baselines(
     """Predict from costs, features of graphs, zero-cost scores, an untrained hypernetwork and the mean."""
     from deepnets_bench.uses.properties import study as work
 
-    study = _study(track, labels, data, images, names)
+    study = study_of(track, labels, data, images, names)
     work.baselines(study, _numbers(seeds), work.sink_of(out))
     _print(out, "baselines", study)
 
@@ -177,7 +177,7 @@ def show(
         drawing.save_figure(learning_curves(rows, mode, bounds), plot)
 
 
-def _study(track: str, labels: Path, data: Path, images: Path | None, names: list[str] | None) -> Study:
+def study_of(track: str, labels: Path, data: Path, images: Path | None, names: list[str] | None) -> Study:
     """The study that options ask for, its labels read and checked."""
     from deepnets_bench.errors import UnknownName
     from deepnets_bench.harness.protocol.tracks import load_track
@@ -193,7 +193,7 @@ def _study(track: str, labels: Path, data: Path, images: Path | None, names: lis
     return study
 
 
-def _check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
+def check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
     """Raise `BadInput` where hypernetwork and labels are not both of the ImageNet form, or of the other."""
     from deepnets_bench.compiler.instructions import IMAGENET_FROM
     from deepnets_bench.errors import BadInput

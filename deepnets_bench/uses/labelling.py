@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deepnets_bench.errors import BadInput, Interrupted, NotFinite, RunFailed, UnknownName, reason_of
 from deepnets_bench.harness.protocol.tracks import Track
-from deepnets_bench.system.signals import interrupt_held_back, one_interrupt
+from deepnets_bench.system.signals import one_interrupt
 from deepnets_bench.uses.labels import Label, append_labels, read_labels
+from deepnets_bench.uses.pool import carried_out
 from deepnets_bench.uses.recipe import Recipe
 
 if TYPE_CHECKING:
     from deepnets_bench.compiler.program import Program
+    from deepnets_bench.data.shards import ShardReader
     from deepnets_bench.harness.images.sets import ImageSet
     from deepnets_bench.harness.protocol.tables import Images
     from deepnets_bench.harness.training.splits import StoredNetwork
@@ -105,7 +106,7 @@ def run_labelling(
     try:
         with one_interrupt():
             try:
-                for label in _labels(todo, workers, executor):
+                for label in carried_out(label_one, todo, workers, executor):
                     finished.append(label)
                     done += 1
                     if len(finished) == _ROWS_AT_ONCE:
@@ -136,31 +137,11 @@ def _check_same(label: Label, task: LabelTask, path: Path) -> None:
             f"{path} holds labels of track {made[0]} v{made[1]} and recipe {made[2]}, not of {asked[0]} "
             f"v{asked[1]} and {asked[2]}; label into another file."
         )
-    if label.fingerprint != _network(task).fingerprint():
+    if label.fingerprint != _stored(task.data, task.split, task.index).fingerprint():
         raise BadInput(
             f"{path} labels another architecture as {task.split}/{task.index} than {task.data} has there; "
             "label into another file."
         )
-
-
-def _labels(tasks: Sequence[LabelTask], workers: int, executor: Executor | None) -> Iterator[Label]:
-    """The labels of tasks as they are finished; when closed early, lets running ones end."""
-    if executor is None and min(workers, len(tasks)) <= 1:
-        yield from map(label_one, tasks)
-        return
-    pool = executor or ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"))
-    pending: set[Future[Label]] = set()
-    try:
-        with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their training
-            pending = {pool.submit(label_one, task) for task in tasks}
-        while pending:
-            ended, pending = wait(pending, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in ended)
-    finally:
-        for future in pending:
-            future.cancel()
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def label_one(task: LabelTask) -> Label:
@@ -228,7 +209,7 @@ class Sized(NamedTuple):
 
 def program_of(task: LabelTask) -> Sized:
     """The network of a task; splits that the track does not evaluate have its width and test images."""
-    track, network = task.track, _network(task)
+    track, network = task.track, _stored(task.data, task.split, task.index)
     protocol, width = track.evaluation.splits.get(task.split), track.evaluation.width
     if width == "stored":
         width = network.width(track.images.size)
@@ -243,16 +224,18 @@ def program_of(task: LabelTask) -> Sized:
     return Sized(network, program, width, protocol.images if protocol else "test")
 
 
-def _network(task: LabelTask) -> StoredNetwork:
-    return _networks(task.data, task.split)[task.index]
+@lru_cache(maxsize=4096)
+def _stored(data: Path, split: str, index: int) -> StoredNetwork:
+    from deepnets_bench.harness.training.splits import network_of
+
+    return network_of(_reader(data, split)[index])
 
 
-@lru_cache(maxsize=8)
-def _networks(data: Path, split: str) -> Sequence[StoredNetwork]:
+@lru_cache(maxsize=16)
+def _reader(data: Path, split: str) -> ShardReader:
     from deepnets_bench.data.shards import open_split
-    from deepnets_bench.harness.training.splits import load_networks
 
-    return load_networks(data, split, len(open_split(data, split)))
+    return open_split(data, split)
 
 
 @lru_cache(maxsize=1)

@@ -64,6 +64,7 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "digits": Recipe(epochs=5, converged_at=0.4, noise=0.3),
+        "mnist": Recipe(epochs=5, converged_at=0.4, noise=0.3),
         "cifar10": Recipe(),
         "imagenet": Recipe(epochs=1, batch_size=128, lr=0.1, weight_decay=3e-5, noise=0.18),
         "imagefolder": Recipe(noise=0.18),

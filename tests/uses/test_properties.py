@@ -254,7 +254,7 @@ def test_results_come_back_and_foreign_files_are_refused(tmp_path):
 
 def test_the_commands(labels, tmp_path, monkeypatch):
     monkeypatch.setattr(Study, "protocol", SMALL)
-    monkeypatch.setattr(commands, "_study", lambda track, labels, data, images, names: Study(
+    monkeypatch.setattr(commands, "study_of", lambda track, labels, data, images, names: Study(
         load_track(track), labels, data, images, NO_TIMES, SMALL))  # fmt: skip
     out, data = str(tmp_path / "results.csv"), str(tmp_path / "data")
     common = ["--labels", str(labels), "--out", out]

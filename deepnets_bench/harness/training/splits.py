@@ -150,10 +150,11 @@ def load_networks(root: Path, split: str, count: int) -> list[StoredNetwork]:
     """The first `count` networks of a generated evaluation split."""
     from deepnets_bench.data.shards import open_split
 
-    return [_network(record) for record in open_split(root, split)[:count]]
+    return [network_of(record) for record in open_split(root, split)[:count]]
 
 
-def _network(record: GraphRecord) -> StoredNetwork:
+def network_of(record: GraphRecord) -> StoredNetwork:
+    """The network of a stored graph."""
     from deepnets_bench.predefined import ResNet50
 
     return StoredNetwork(ResNet50() if record.name else record.architecture, record.width)

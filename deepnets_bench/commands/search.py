@@ -1,0 +1,120 @@
+"""`deepnets-bench search`: the best of many architectures by predicted properties."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepnets_bench.commands.options import listed_seeds
+from deepnets_bench.commands.progress import cluster_executor, progress_of
+from deepnets_bench.commands.properties import LabelsOption, check_form, study_of
+from deepnets_bench.commands.run import DataOption, ImagesOption, TrackOption
+
+if TYPE_CHECKING:
+    from deepnets_bench.uses.properties.study import Study
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(search)
+
+
+def search(
+    ghn: Annotated[Path, typer.Option(help="A trained hypernetwork.")],
+    name: Annotated[
+        str, typer.Option("--property", help="accuracy, accuracy_noise, convergence or speed.")
+    ] = "accuracy",
+    pareto: Annotated[
+        str | None, typer.Option(help="A second property: the Pareto front of the two is found.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="So many of the best.")] = 10,
+    count: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The first so many architectures of the split search.")
+    ] = 100_000,
+    head: Annotated[str, typer.Option(help="svr, ridge or boosting.")] = "svr",
+    train: Annotated[
+        bool, typer.Option("--train", help="Train what was found and as many at random, and compare.")
+    ] = False,
+    seeds: Annotated[list[str], typer.Option("--seeds", help="Of --train, such as 0,1,2.")] = ["0", "1", "2"],  # noqa: B006
+    track: TrackOption = "digits",
+    labels: LabelsOption = Path("leaderboards/properties/labels.csv"),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("search"),
+    jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; one a core.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
+    ] = None,
+    data: DataOption = Path("data"),
+    images: ImagesOption = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
+    ] = False,
+) -> None:
+    """Rank architectures by properties predicted from a hypernetwork's embeddings and labels.
+
+    What was found goes into OUT/found.csv. Embeddings are kept in OUT: interrupted, the same command goes on.
+    """
+    from deepnets_bench.errors import BadInput, UnknownName
+    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.system.processes import usable_cores
+    from deepnets_bench.uses import search as work
+    from deepnets_bench.uses.properties.heads import HEADS
+
+    if jobs is not None and scheduler is not None:
+        raise BadInput("Give --jobs or --scheduler, not both.")
+    if head not in HEADS:
+        raise UnknownName("head", head, HEADS)
+    if pareto == name:
+        raise BadInput(f"--pareto needs another property than {name}.")
+    study = study_of(track, labels, data, images, [name, *([pareto] if pareto else [])])
+    hypernetwork = GHN.load(ghn, trust)
+    check_form(hypernetwork, ghn, study)
+    workers = jobs or usable_cores()
+    with progress_of("embedding", "architectures") as report, cluster_executor(scheduler) as executor:
+        vectors = work.embeddings_of_split(
+            study.track, data, ghn, count, out, trust=trust, workers=workers, executor=executor, report=report
+        )
+    predicted = work.predict_properties(study, hypernetwork, vectors, head)
+    if pareto:
+        indices = work.pareto_front(predicted, name, pareto)[:top]
+    else:
+        indices = work.best(predicted, name, top)
+    rows = work.found(data, indices, predicted)
+    work.write_found(out / "found.csv", rows)
+    typer.echo("rank  architecture   " + "  ".join(f"{key:>14s}" for key in predicted))
+    for rank, row in enumerate(rows, 1):
+        values = "  ".join(f"{row.predicted[key]:14.4g}" for key in predicted)
+        typer.echo(f"{rank:4d}  {f'search/{row.index}':13s}  {values}")
+    if train:
+        found_seeds = listed_seeds(seeds)
+        if not isinstance(found_seeds, list):
+            raise BadInput("Seeds are whole numbers separated by commas, such as 0,1,2.")
+        _train(study, indices, count, found_seeds, out, workers, scheduler)
+
+
+def _train(
+    study: Study,
+    indices: list[int],
+    count: int,
+    seeds: list[int],
+    out: Path,
+    workers: int,
+    scheduler: str | None,
+) -> None:
+    """Train and time what was found and random architectures; prints the differences."""
+    from deepnets_bench.uses.proof import random_indices, train_both
+
+    random = random_indices(count, len(indices), indices)
+    with progress_of("training", "networks") as report, cluster_executor(scheduler) as executor:
+        proofs = train_both(
+            study.track, study.data, study.images, indices, random, seeds, out / "trained.csv",
+            workers=workers, executor=executor, report=report,
+        )  # fmt: skip
+    typer.echo("\nproperty          found   random  difference [95 %]")
+    for proof in proofs:
+        gap = proof.found - proof.random
+        typer.echo(
+            f"{proof.name:15s} {proof.found:7.4g}  {proof.random:7.4g}  {gap:+.4g} "
+            f"[{proof.low:+.4g}, {proof.high:+.4g}]"
+        )

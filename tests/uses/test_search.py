@@ -1,0 +1,115 @@
+"""Search: embeddings of a split in pieces, ranking, Pareto fronts, and the proof by training."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from deepnets_bench import GHN
+from deepnets_bench.cli import app
+from deepnets_bench.commands import search as command
+from deepnets_bench.errors import BadInput, Interrupted
+from deepnets_bench.generators import sample
+from deepnets_bench.harness.protocol.tracks import load_track
+from deepnets_bench.uses import search
+from deepnets_bench.uses.proof import compare, random_indices
+from deepnets_bench.uses.properties.embeddings import mean_embeddings
+from deepnets_bench.uses.properties.study import Study
+from tests.uses.test_properties import NO_TIMES, SMALL, write_labels
+
+
+@pytest.fixture(scope="module")
+def ghn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("ghn") / "ghn.safetensors"
+    GHN.from_config({"gnn": "mlp", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10}).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def test_embeddings_are_kept_in_pieces_and_an_interrupted_search_goes_on(ghn, data, tmp_path, monkeypatch):
+    track = load_track("digits")
+    monkeypatch.setattr(search, "CHUNK", 4)
+    original = search.embed_chunk
+
+    def stops(task: search.ChunkTask) -> search.ChunkTask:
+        if task.start == 4:
+            raise KeyboardInterrupt
+        return original(task)
+
+    monkeypatch.setattr(search, "embed_chunk", stops)
+    with pytest.raises(Interrupted, match="after 4 of 10 architectures"):
+        search.embeddings_of_split(track, data, ghn, 10, tmp_path)
+    made = []
+    monkeypatch.setattr(search, "embed_chunk", lambda task: made.append(task.start) or original(task))
+    vectors = search.embeddings_of_split(track, data, ghn, 10, tmp_path)
+    assert made == [4, 8]
+    graphs = [sample("search", index).graph(8, 16, 10, 64) for index in range(10)]
+    assert np.allclose(vectors, mean_embeddings(GHN.load(ghn), graphs), atol=1e-5)
+    next(tmp_path.rglob("0-4.npy")).write_bytes(b"\x93NUMPY")
+    with pytest.raises(BadInput, match="truncated or not a file of embeddings"):
+        search.embeddings_of_split(track, data, ghn, 10, tmp_path)
+
+
+def test_the_best_have_the_highest_accuracy_and_the_smallest_time():
+    predicted = {"accuracy": np.array([0.2, 0.9, 0.5]), "speed": np.array([3.0, 2.0, 1.0])}
+    assert search.best(predicted, "accuracy", 2) == [1, 2]
+    assert search.best(predicted, "speed", 2) == [2, 1]
+
+
+def test_the_pareto_front_by_hand():
+    predicted = {
+        "accuracy": np.array([0.9, 0.8, 0.7, 0.8, 0.5, 0.9]),
+        "speed": np.array([5.0, 3.0, 4.0, 3.5, 1.0, 6.0]),
+    }
+    assert search.pareto_front(predicted, "accuracy", "speed") == [0, 1, 4]
+
+
+def test_random_architectures_are_others_and_always_the_same():
+    first = random_indices(100, 5, [3, 4])
+    assert len(set(first) - {3, 4}) == 5
+    assert first == random_indices(100, 5, [3, 4])
+
+
+def test_the_difference_is_welchs():
+    """Against scipy."""
+    from scipy.stats import ttest_ind
+
+    a, b = [0.5, 0.6, 0.8, 0.7], [0.1, 0.5, 0.3]
+    proof = compare("accuracy", a, b)
+    expected = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (proof.low, proof.high) == pytest.approx((expected.low, expected.high))
+    assert compare("accuracy", [1.0], [0.5]).high == math.inf
+    assert compare("accuracy", [1.0, 1.0], [0.5, 0.5]).low == 0.5
+
+
+def test_the_command_finds_trains_and_compares(ghn, data, tmp_path, monkeypatch):
+    labels = write_labels(tmp_path / "labels.csv", 20, (0,))
+    monkeypatch.setattr(command, "study_of", lambda track, labels, data, images, names: Study(
+        load_track(track), labels, data, images, NO_TIMES, SMALL))  # fmt: skip
+    out = tmp_path / "out"
+    arguments = [
+        "search", "--ghn", str(ghn), "--count", "12", "--top", "2", "--head", "ridge",
+        "--labels", str(labels),
+        "--out", str(out), "--data", str(data), "--jobs", "1",
+    ]  # fmt: skip
+    shown = CliRunner().invoke(app, [*arguments, "--train", "--seeds", "0"], catch_exceptions=False)
+    assert "rank  architecture" in shown.output
+    assert "difference [95 %]" in shown.output
+    assert (
+        (out / "found.csv").read_text().splitlines()[0].startswith("rank,split,index,fingerprint,predicted_")
+    )
+    assert len((out / "trained.csv").read_text().splitlines()) == 1 + 4
+    front = CliRunner().invoke(app, [*arguments, "--pareto", "convergence"], catch_exceptions=False)
+    assert front.exit_code == 0
+    with pytest.raises(BadInput, match="another property than accuracy"):
+        CliRunner().invoke(app, [*arguments, "--pareto", "accuracy"], catch_exceptions=False)
