@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -16,12 +15,11 @@ from deepnets_bench.commands.progress import cluster_executor, progress_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deepnets_bench.architecture import Architecture
     from deepnets_bench.data.manifest import Manifest
     from deepnets_bench.graphs.graph import ComputationGraph
-    from deepnets_bench.predefined import ResNet50
 
 _TABLE_COLUMNS = 100
+_FORMS = "a dataset folder, a JSON file of an architecture, SPLIT/INDEX such as test/12, resnet50 or vit"
 
 
 def register(app: typer.Typer) -> None:
@@ -170,6 +168,7 @@ def inspect(
     from deepnets_bench.data.manifest import finished_splits, no_finished_split
     from deepnets_bench.data.shards import open_split
     from deepnets_bench.errors import BadInput
+    from deepnets_bench.uses.models import find_architecture
 
     console = _wide_console()
     for target in (draw, stats):
@@ -177,7 +176,7 @@ def inspect(
     if not Path(what).is_dir():
         if stats is not None:
             raise BadInput(f"--stats draws the splits of a dataset folder; {what} is one architecture.")
-        arch = find_architecture(what)
+        arch = find_architecture(what, _FORMS)
         console.print(inspection.architecture_table(arch, width, image_size))
         if draw is not None:
             _draw(arch.graph(width=width, image_size=image_size), draw)
@@ -216,29 +215,6 @@ def _wide_console() -> Console:
 
     console = Console()
     return console if console.is_terminal else Console(width=_TABLE_COLUMNS)
-
-
-_FORMS = "a dataset folder, a JSON file of an architecture, SPLIT/INDEX such as test/12, resnet50 or vit"
-
-
-def find_architecture(text: str, forms: str = _FORMS) -> Architecture | ResNet50:
-    """The architecture that a JSON file, SPLIT/INDEX or a name stands for; raises `BadInput` with `forms`."""
-    from deepnets_bench.architecture import Architecture
-    from deepnets_bench.errors import BadInput
-    from deepnets_bench.generators import SPLITS, sample
-    from deepnets_bench.predefined import predefined
-    from deepnets_bench.system.files import reading
-
-    known = dict(zip(("resnet50", "vit"), (arch for arch, _ in predefined()), strict=True))
-    if text in known:
-        return known[text]
-    if Path(text).is_file():
-        with reading(text, "a JSON file"):
-            return Architecture.from_dict(json.loads(Path(text).read_bytes()))
-    split, _, index = text.partition("/")
-    if split in SPLITS and index.isdecimal():
-        return sample(split, int(index))
-    raise BadInput(f"'{text}' is none of these: {forms}.")
 
 
 def _print_manifests(console: Console, manifests: dict[str, Manifest], num: int | None) -> None:

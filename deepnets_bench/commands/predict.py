@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from deepnets_bench.ghn.foreign import Prediction
     from deepnets_bench.harness.images.folders import FolderImages
 
-TORCHVISION = "torchvision:"
 _REASON_EXAMPLES = 3
-_CHOICES = (
-    "torchvision:NAME, a file ./file.py:function, package.module:function, or an architecture: a JSON file, "
-    "SPLIT/INDEX, resnet50 or vit"
-)
-_FORMS = f"MODEL is {_CHOICES}"
 _CALIBRATION_IMAGES, _CALIBRATION_BATCH = 1024, 64
 
 
@@ -77,6 +67,7 @@ def predict(
     from deepnets_bench.ghn import foreign
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.gnn import parse_options
+    from deepnets_bench.uses.models import TORCHVISION, build_model
 
     if out.suffix != ".safetensors":
         raise BadInput(f"{out} must end in .safetensors.")
@@ -87,7 +78,7 @@ def predict(
     size = image_size or (224 if model.startswith(TORCHVISION) else 32)
     images = calibration_images(calibrate, size) if calibrate else None
     device = torch.device("cpu" if images else "meta")
-    module = build(model, hypernetwork.config.num_classes, size, width, options, device)
+    module = build_model(model, hypernetwork.config.num_classes, size, width, options, device)
     start = time.perf_counter()
     tensors, report = foreign.predict(hypernetwork, module, (3, size, size), classifier)
     seconds = time.perf_counter() - start
@@ -103,103 +94,6 @@ def predict(
         for note in foreign.statistics_note(module):
             _print(f"  note: {note}")
     _print(f"Wrote {out}")
-
-
-def build(
-    model: str,
-    num_classes: int,
-    image_size: int,
-    width: int,
-    options: Mapping[str, Any],
-    device: torch.device,
-    fc_dim: int | None = None,
-) -> nn.Module:
-    """The module that MODEL names, on the device meta where it need not compute with its parameters."""
-    from deepnets_bench.commands.data import find_architecture
-    from deepnets_bench.errors import BadInput
-
-    if model.startswith(TORCHVISION):
-        return _torchvision_model(model.removeprefix(TORCHVISION), num_classes, options, device)
-    path, _, function = model.rpartition(":")
-    if model.endswith(".py"):
-        raise BadInput(f"Which function of {model}? Write {model}:function.")
-    if path and not Path(model).is_file():
-        return _call(path, function, options)
-    if options:
-        raise BadInput(f"{model} is an architecture, which takes no --model-option.")
-    architecture = find_architecture(model, _CHOICES)
-    with device:
-        return architecture.build(width, image_size, num_classes, fc_dim)
-
-
-def _torchvision_model(
-    name: str, num_classes: int, options: Mapping[str, Any], device: torch.device
-) -> nn.Module:
-    from deepnets_bench.errors import BadInput, MissingExtra, UnknownName, one_line
-
-    try:
-        from torchvision import models
-    except ImportError as error:
-        raise MissingExtra(TORCHVISION + name, "vision") from error
-    dense = models.list_models(models.segmentation)
-    names = [*models.list_models(models), *dense]
-    if name not in names:
-        raise UnknownName("torchvision model", name, names)
-    arguments = {"weights": None, "num_classes": num_classes, **options}
-    if name in dense:
-        arguments.setdefault("weights_backbone", None)
-    try:
-        try:
-            with device:
-                return models.get_model(name, **arguments)
-        except (NotImplementedError, RuntimeError):  # RegNet computes its widths with tensors
-            return models.get_model(name, **arguments)
-    except Exception as error:
-        raise BadInput(f"{TORCHVISION}{name} cannot be built: {one_line(error)}.") from error
-
-
-def _call(path: str, name: str, options: Mapping[str, Any]) -> nn.Module:
-    """The module that the function (or class) `name` of a file or package returns, or that it is."""
-    from torch import nn
-
-    from deepnets_bench.errors import BadInput, UnknownName, one_line
-    from deepnets_bench.gnn import import_file, import_module
-
-    if path.endswith(".py"):
-        source = import_file(Path(path), _FORMS)
-    elif "/" in path or os.sep in path:
-        raise BadInput(f"'{path}' is no Python file; {_FORMS}.")
-    else:
-        source = import_module(path, path, _FORMS)
-    function: Any = getattr(source, name, None)
-    if not callable(function):
-        choices = [key for key, value in vars(source).items() if callable(value) and not key.startswith("_")]
-        raise UnknownName("function", name, choices, f"in {path}")
-    if isinstance(function, nn.Module):
-        return function
-    _check_options(function, options, f"of {path}:{name}")
-    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
-    try:
-        module = function(**options)
-    except Exception as error:
-        raise BadInput(f"{path}:{name}({given}) failed: {one_line(error)}.") from error
-    if not isinstance(module, nn.Module):
-        raise BadInput(f"{path}:{name}({given}) returned {type(module).__name__}, not a torch.nn.Module.")
-    return module
-
-
-def _check_options(function: Any, options: Mapping[str, Any], where: str) -> None:
-    """Raise `UnknownName` for an option that a function does not take, as far as its signature tells."""
-    from deepnets_bench.errors import UnknownName
-
-    try:
-        parameters = inspect.signature(function).parameters
-    except ValueError:  # of some functions that are not written in Python
-        return
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for key in options:
-            if key not in parameters:
-                raise UnknownName("option", key, parameters, where)
 
 
 def calibration_images(folder: Path, size: int) -> FolderImages:

@@ -68,10 +68,10 @@ def train(
     """
     import torch
 
-    from deepnets_bench.commands.predict import build
     from deepnets_bench.harness.images.loading import load_images
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.uses.initialisation import load_initialisation, name_of
+    from deepnets_bench.uses.models import build_model
     from deepnets_bench.uses.recipe import recipe_of
     from deepnets_bench.uses.run import NetworkRun, run_seed
 
@@ -85,7 +85,9 @@ def train(
 
     def make() -> nn.Module:
         classes, size = pictures.num_classes, protocol.images.size
-        return build(model, classes, size, channels, {}, torch.device("cpu"), protocol.evaluation.fc_dim)
+        return build_model(
+            model, classes, size, channels, {}, torch.device("cpu"), protocol.evaluation.fc_dim
+        )
 
     run = NetworkRun(model, protocol, recipe, name_of(init), shots)
     folder = out or Path("trainings") / _slug(model)

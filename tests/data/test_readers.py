@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import deepnets_bench as dnb
-from deepnets_bench.commands.data import find_architecture
 from deepnets_bench.data.manifest import Manifest, write_manifest
 from deepnets_bench.data.published import import_published
 from deepnets_bench.data.shards import DTYPES, Shard
@@ -36,6 +35,7 @@ from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_che
 from deepnets_bench.harness.training.curve import CURVE_COLUMNS, learning_curve
 from deepnets_bench.leaderboard.results import append_rows, read_rows
 from deepnets_bench.leaderboard.scores import read_scores, write_scores
+from deepnets_bench.uses.models import find_architecture
 from tests.damage import DEEP, HUGE, ODD_TOML, damaged, foreign, json_text, odd_csv, odd_hdf5, odd_json
 from tests.data.test_published import released
 from tests.leaderboard.conftest import make_row

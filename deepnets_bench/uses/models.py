@@ -1,0 +1,132 @@
+"""Models by name: torchvision's, a function's of a file or package, and architectures of the data set."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepnets_bench.architecture import Architecture
+from deepnets_bench.errors import BadInput, MissingExtra, UnknownName, one_line
+from deepnets_bench.generators import SPLITS, sample
+from deepnets_bench.predefined import predefined
+from deepnets_bench.system.files import reading
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from deepnets_bench.predefined import ResNet50
+
+TORCHVISION = "torchvision:"
+CHOICES = (
+    "torchvision:NAME, a file ./file.py:function, package.module:function, or an architecture: a JSON file, "
+    "SPLIT/INDEX, resnet50 or vit"
+)
+FORMS = f"MODEL is {CHOICES}"
+
+
+def build_model(
+    model: str,
+    num_classes: int,
+    image_size: int,
+    width: int,
+    options: Mapping[str, Any],
+    device: torch.device,
+    fc_dim: int | None = None,
+) -> nn.Module:
+    """The module that MODEL names, on the device meta where it need not compute with its parameters."""
+    if model.startswith(TORCHVISION):
+        return _torchvision_model(model.removeprefix(TORCHVISION), num_classes, options, device)
+    path, _, function = model.rpartition(":")
+    if model.endswith(".py"):
+        raise BadInput(f"Which function of {model}? Write {model}:function.")
+    if path and not Path(model).is_file():
+        return _call(path, function, options)
+    if options:
+        raise BadInput(f"{model} is an architecture, which takes no --model-option.")
+    architecture = find_architecture(model)
+    with device:
+        return architecture.build(width, image_size, num_classes, fc_dim)
+
+
+def _torchvision_model(
+    name: str, num_classes: int, options: Mapping[str, Any], device: torch.device
+) -> nn.Module:
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise MissingExtra(TORCHVISION + name, "vision") from error
+    dense = models.list_models(models.segmentation)
+    names = [*models.list_models(models), *dense]
+    if name not in names:
+        raise UnknownName("torchvision model", name, names)
+    arguments = {"weights": None, "num_classes": num_classes, **options}
+    if name in dense:
+        arguments.setdefault("weights_backbone", None)
+    try:
+        try:
+            with device:
+                return models.get_model(name, **arguments)
+        except (NotImplementedError, RuntimeError):  # RegNet computes its widths with tensors
+            return models.get_model(name, **arguments)
+    except Exception as error:
+        raise BadInput(f"{TORCHVISION}{name} cannot be built: {one_line(error)}.") from error
+
+
+def _call(path: str, name: str, options: Mapping[str, Any]) -> nn.Module:
+    """The module that the function (or class) `name` of a file or package returns, or that it is."""
+    from torch import nn
+
+    from deepnets_bench.gnn import import_file, import_module
+
+    if path.endswith(".py"):
+        source = import_file(Path(path), FORMS)
+    elif "/" in path or os.sep in path:
+        raise BadInput(f"'{path}' is no Python file; {FORMS}.")
+    else:
+        source = import_module(path, path, FORMS)
+    function: Any = getattr(source, name, None)
+    if not callable(function):
+        choices = [key for key, value in vars(source).items() if callable(value) and not key.startswith("_")]
+        raise UnknownName("function", name, choices, f"in {path}")
+    if isinstance(function, nn.Module):
+        return function
+    _check_options(function, options, f"of {path}:{name}")
+    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    try:
+        module = function(**options)
+    except Exception as error:
+        raise BadInput(f"{path}:{name}({given}) failed: {one_line(error)}.") from error
+    if not isinstance(module, nn.Module):
+        raise BadInput(f"{path}:{name}({given}) returned {type(module).__name__}, not a torch.nn.Module.")
+    return module
+
+
+def _check_options(function: Any, options: Mapping[str, Any], where: str) -> None:
+    """Raise `UnknownName` for an option that a function does not take, as far as its signature tells."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # of some functions that are not written in Python
+        return
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for key in options:
+            if key not in parameters:
+                raise UnknownName("option", key, parameters, where)
+
+
+def find_architecture(text: str, forms: str = CHOICES) -> Architecture | ResNet50:
+    """The architecture that a JSON file, SPLIT/INDEX or a name stands for; raises `BadInput` with `forms`."""
+    known = dict(zip(("resnet50", "vit"), (arch for arch, _ in predefined()), strict=True))
+    if text in known:
+        return known[text]
+    if Path(text).is_file():
+        with reading(text, "a JSON file"):
+            return Architecture.from_dict(json.loads(Path(text).read_bytes()))
+    split, _, index = text.partition("/")
+    if split in SPLITS and index.isdecimal():
+        return sample(split, int(index))
+    raise BadInput(f"'{text}' is none of these: {forms}.")
