@@ -13,6 +13,7 @@ from deepnets_bench import __version__
 from deepnets_bench.commands import (
     data,
     doctor,
+    finetune,
     gnn,
     grid,
     leaderboard,
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (data, run, grid, predict, train, properties, search, gnn, leaderboard, doctor):
+for module in (data, run, grid, predict, train, properties, search, finetune, gnn, leaderboard, doctor):
     module.register(app)
 make_strict(app)
 

@@ -41,7 +41,7 @@ NamesOption = Annotated[
 ]
 _LABELS = Path("leaderboards/properties/labels.csv")
 _RESULTS = Path("leaderboards/properties/results.csv")
-_SEEDS = ["0", "1", "2", "3", "4"]
+_SEEDS = ["0,1,2,3,4"]
 
 
 def register(app_: typer.Typer) -> None:

@@ -15,6 +15,8 @@ from deepnets_bench.commands.run import DataOption, ImagesOption, TrackOption
 if TYPE_CHECKING:
     from deepnets_bench.uses.properties.study import Study
 
+_SEEDS = ["0,1,2"]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -37,7 +39,7 @@ def search(
     train: Annotated[
         bool, typer.Option("--train", help="Train what was found and as many at random, and compare.")
     ] = False,
-    seeds: Annotated[list[str], typer.Option("--seeds", help="Of --train, such as 0,1,2.")] = ["0", "1", "2"],  # noqa: B006
+    seeds: Annotated[list[str], typer.Option("--seeds", help="Of --train, such as 0,1,2.")] = _SEEDS,
     track: TrackOption = "digits",
     labels: LabelsOption = Path("leaderboards/properties/labels.csv"),
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("search"),

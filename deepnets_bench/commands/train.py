@@ -20,6 +20,7 @@ EpochsOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Passes over the training images; the recipe's.")
 ]
 SeedsOption = Annotated[list[str], typer.Option("--seeds", help="Such as 0,1,2.")]
+_SEED, _SEEDS = ["0"], ["0,1"]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +45,7 @@ def train(
     init: Annotated[
         str, typer.Option(help="random, he, orthogonal, or the checkpoint of a hypernetwork.")
     ] = "random",
-    seeds: SeedsOption = ["0"],  # noqa: B006
+    seeds: SeedsOption = _SEED,
     lr: Annotated[float | None, typer.Option(help="Learning rate; the recipe's.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay; the recipe's.")] = None,
     cutout: Annotated[
@@ -114,7 +115,7 @@ def label(
     split: Annotated[list[str], typer.Option(help="One or more splits, such as val,test.")],
     count: Annotated[int, typer.Option(min=1, help="The first so many architectures of each split.")],
     track: TrackOption = "digits",
-    seeds: SeedsOption = ["0", "1"],  # noqa: B006
+    seeds: SeedsOption = _SEEDS,
     out: Annotated[
         Path,
         typer.Option(

@@ -62,3 +62,27 @@ def _draw(module: nn.Module, how: str) -> None:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu")
         else:
             nn.init.orthogonal_(parameter)
+
+
+@torch.no_grad()
+def orthogonalise(module: nn.Module, noise: float = 0.0) -> None:
+    """Give all weights of two dimensions or more, but the last, orthogonal rows or columns of unit length.
+
+    The Q of a QR decomposition, with the signs that R's diagonal asks for, so that orthogonal weights stay
+    what they are. `noise` adds N(0, 1) times it times the standard deviation of the correlations between the
+    outputs of the predicted weight, which makes outputs that were predicted alike differ.
+    https://arxiv.org/abs/2207.10049, section 3.
+    """
+    weights = [parameter for parameter in module.parameters() if parameter.dim() >= 2]
+    for weight in weights[:-1]:
+        matrix = weight.flatten(1)
+        tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+        q, r = torch.linalg.qr(tall)
+        q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+        found = q if tall is matrix else q.T
+        if noise:
+            correlations = (
+                torch.nan_to_num(torch.corrcoef(matrix)) if len(matrix) > 1 else matrix.new_zeros(1)
+            )
+            found = found + noise * correlations.std(correction=0) * torch.randn_like(found)
+        weight.copy_(found.reshape(weight.shape))

@@ -1,0 +1,98 @@
+"""`deepnets-bench finetune`: networks trained on a few images a class, from predicted and random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deepnets_bench.commands.options import listed, listed_seeds
+from deepnets_bench.commands.progress import cluster_executor, progress_of
+from deepnets_bench.commands.run import ImagesOption, TrackOption
+
+_SHOTS, _INITS, _SEEDS = ["5,20"], ["predicted,he,orthogonal"], ["0,1,2,3,4"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(finetune)
+
+
+def finetune(
+    ghn: Annotated[Path, typer.Option(help="A hypernetwork trained on other images.")],
+    model: Annotated[
+        list[str],
+        typer.Option(help="SPLIT/INDEX, resnet50, vit, torchvision:NAME, ./file.py:function; several."),
+    ],
+    track: TrackOption = "mnist",
+    shots: Annotated[list[str], typer.Option(help="Training images of each class, such as 5,20.")] = _SHOTS,
+    init: Annotated[
+        list[str], typer.Option(help="predicted, orthogonalised, he, orthogonal, random.")
+    ] = _INITS,
+    seeds: Annotated[list[str], typer.Option("--seeds", help="Such as 0,1,2.")] = _SEEDS,
+    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Passes over the shots.")] = None,
+    noise: Annotated[
+        float, typer.Option(min=0, help="Of orthogonalised weights, in units of their correlations' spread.")
+    ] = 0.0,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Re-estimate running statistics on the shots first.")
+    ] = False,
+    random_classifier: Annotated[
+        bool, typer.Option("--random-classifier", help="Predict everything but the classifier.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="The CSV file; rows are added to it.")] = Path("finetune.csv"),
+    jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; one a core.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
+    ] = None,
+    images: ImagesOption = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
+    ] = False,
+) -> None:
+    """Fine-tune models on a few images of a track, and compare initial weights; goes on where it stopped.
+
+    The learning rate is chosen on held-out shots, for every model and all initial weights alike.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from deepnets_bench.errors import BadInput, UnknownName
+    from deepnets_bench.harness.protocol.tracks import load_track
+    from deepnets_bench.leaderboard.table import print_table
+    from deepnets_bench.system.processes import usable_cores
+    from deepnets_bench.uses import finetuning as work
+    from deepnets_bench.uses.gains import gain_table
+    from deepnets_bench.uses.initialisation import load_initialisation
+
+    if jobs is not None and scheduler is not None:
+        raise BadInput("Give --jobs or --scheduler, not both.")
+    inits = listed(init)
+    for name in inits:
+        if name not in work.INITS:
+            raise UnknownName("initial weights", name, work.INITS)
+    load_initialisation(str(ghn), trust)
+    recipe = work.RECIPE if epochs is None else replace(work.RECIPE, epochs=epochs)
+    study = work.FineTuning(
+        load_track(track), ghn, images, trust, recipe, noise=noise, recalibrate=recalibrate,
+        random_classifier=random_classifier,
+    )  # fmt: skip
+    tasks = work.fine_tune_tasks(study, listed(model), inits, _numbers(shots), _numbers(seeds))
+    with progress_of("fine-tuning", "trainings") as report, cluster_executor(scheduler) as executor:
+        work.run_fine_tuning(tasks, out, workers=jobs or usable_cores(), executor=executor, report=report)
+    rows = work.read_rows(out)
+    console = Console()
+    for first in [name for name in inits if name in ("predicted", "orthogonalised")]:
+        for against in [name for name in inits if name not in ("predicted", "orthogonalised")]:
+            print_table(gain_table(rows, against, first), console)
+
+
+def _numbers(values: list[str]) -> list[int]:
+    from deepnets_bench.errors import BadInput
+
+    found = listed_seeds(values)
+    if not isinstance(found, list):
+        raise BadInput("Seeds and shots are whole numbers separated by commas, such as 0,1,2.")
+    return found

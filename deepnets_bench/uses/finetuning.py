@@ -1,0 +1,333 @@
+"""Low-shot fine-tuning: networks trained on a few images a class, from predicted and from random weights."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from deepnets_bench.errors import BadInput, Interrupted, NotFinite, RunFailed
+from deepnets_bench.harness.images.sets import ImageSet, LabelledImages
+from deepnets_bench.harness.protocol.tracks import Track
+from deepnets_bench.system.files import reading, write_atomically
+from deepnets_bench.system.locks import locked
+from deepnets_bench.system.signals import one_interrupt
+from deepnets_bench.uses.initialisation import initialise, load_initialisation, orthogonalise
+from deepnets_bench.uses.models import build_model
+from deepnets_bench.uses.pool import carried_out
+from deepnets_bench.uses.recipe import Recipe
+from deepnets_bench.uses.training import NETWORK_WEIGHTS, accuracy, streams_of, train
+
+if TYPE_CHECKING:
+    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.harness.protocol.tables import Images
+
+INITS = ("predicted", "orthogonalised", "he", "orthogonal", "random")
+RECIPE = Recipe(weight_decay=1e-3)
+_SHOTS = "images that a network is fine-tuned on"
+_HELD_OUT = 0.2  # of the shots of a class, at least one
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What is the same for all trainings of a study.
+
+    Trainings follow `recipe`, with the learning rate of `rates` that is best on held-out shots, chosen anew
+    for every model, initialisation, number of shots and seed. Defaults are those of
+    https://arxiv.org/abs/2110.13100, section 5.2, where it fine-tunes with 100 shots.
+
+    `noise` follows https://arxiv.org/abs/2207.10049; it is added to orthogonalised weights alone.
+    `recalibrate` re-estimates running statistics on the shots before the training.
+    """
+
+    track: Track
+    ghn: Path
+    images: Path | None = None
+    trust: bool = False
+    recipe: Recipe = RECIPE
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
+    noise: float = 0.0
+    recalibrate: bool = False
+    random_classifier: bool = False
+
+
+@dataclass(frozen=True)
+class FineTuneTask:
+    """One training: a model by its name, its initial weights, the number of shots a class, and a seed."""
+
+    study: FineTuning
+    model: str
+    init: str
+    shots: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """As `FineTuneRow.key`."""
+        return self.model, self.init, self.shots, self.seed
+
+
+class FineTuneRow(BaseModel):
+    """What a training gave: accuracy on the test images, and at which rate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    init: str
+    shots: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    accuracy: float = Field(ge=0, le=1)
+    held_out_accuracy: float = Field(ge=0, le=1)  # at the chosen rate
+    lr: float = Field(gt=0)
+    initial_accuracy: float = Field(ge=0, le=1)  # before the training
+    cpu_seconds: float = Field(ge=0)
+    track: str
+    track_version: int
+    recipe_digest: str
+    ghn: str  # digest of its file
+    settings: str  # all else that decides the result
+    package_version: str
+    git_commit: str = ""
+    torch_version: str
+    device: str
+    timestamp: str
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Model, initial weights, shots and seed."""
+        return self.model, self.init, self.shots, self.seed
+
+
+COLUMNS = tuple(FineTuneRow.model_fields)
+
+
+def fine_tune_tasks(
+    study: FineTuning, models: Sequence[str], inits: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
+) -> list[FineTuneTask]:
+    """All combinations, seed by seed; raises `BadInput` for a model or number of shots that cannot be had."""
+    images = _images(study.track.images, study.images)
+    for model in models:
+        _build(study, model, images.num_classes)
+    for count in shots:
+        split_shots(images, count, seeds[0])
+    return [
+        FineTuneTask(study, model, init, count, seed)
+        for seed in seeds
+        for count in shots
+        for model in models
+        for init in inits
+    ]
+
+
+def run_fine_tuning(
+    tasks: Sequence[FineTuneTask],
+    path: Path,
+    *,
+    workers: int = 1,
+    executor: Executor | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Carry out the tasks that have no row in the file at `path`; each leaves its row as it ends.
+
+    Raises `BadInput` for rows of another track, recipe, hypernetwork or settings, `Interrupted` at Ctrl-C.
+    """
+    held = {row.key: row for row in (read_rows(path) if path.exists() else [])}
+    for task in tasks:
+        if task.key in held:
+            _check_same(held[task.key], task, path)
+    todo = [task for task in tasks if task.key not in held]
+    done = len(tasks) - len(todo)
+    report(done, len(tasks))
+    try:
+        with one_interrupt():
+            for row in carried_out(fine_tune, todo, workers, executor):
+                _append(path, row)
+                done += 1
+                report(done, len(tasks))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Interrupted after {done:,} of {len(tasks):,} trainings; their rows are in {path}, and the same "
+            "command goes on from there."
+        ) from None
+
+
+def fine_tune(task: FineTuneTask) -> FineTuneRow:
+    """Choose the rate on held-out shots, train on all shots, and evaluate on the test images."""
+    from deepnets_bench.harness.runs.provenance import cpu_name, utc_now, versions
+
+    torch.set_num_threads(1)
+    study = task.study
+    images = _images(study.track.images, study.images)
+    learning, held_out, whole = split_shots(images, task.shots, task.seed)
+    spent, best, best_rate = 0.0, -1.0, study.rates[0]
+    for rate in study.rates:
+        recipe = replace(study.recipe, lr=rate)
+        try:
+            module = _module(task, learning)
+            spent += train(module, learning, study.track.images, recipe, task.seed).cpu_seconds
+        except NotFinite:
+            continue  # a rate that is too high
+        found = accuracy(module, held_out)
+        if found > best:
+            best, best_rate = found, rate
+    if best < 0:
+        raise RunFailed(f"{task.model} from {task.init} weights diverges at every rate.")
+    module = _module(task, whole)
+    initial = accuracy(module, images.test)
+    result = train(module, whole, study.track.images, replace(study.recipe, lr=best_rate), task.seed)
+    stack = versions()
+    return FineTuneRow(
+        model=task.model,
+        init=task.init,
+        shots=task.shots,
+        seed=task.seed,
+        accuracy=result.accuracy,
+        held_out_accuracy=best,
+        lr=best_rate,
+        initial_accuracy=initial,
+        cpu_seconds=spent + result.cpu_seconds,
+        **_identity(study),
+        package_version=stack["package_version"],
+        git_commit=stack["git_commit"],
+        torch_version=stack["torch_version"],
+        device=cpu_name(),
+        timestamp=utc_now(),
+    )
+
+
+def split_shots(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, LabelledImages, ImageSet]:
+    """(image set to choose rates with, its held-out shots, image set with all shots).
+
+    A seed draws its own `count` images of each class. Raises `BadInput` where a class has fewer, for fewer
+    than two shots, and for images that are not in memory.
+    """
+    train_part = images.train
+    if not isinstance(train_part, LabelledImages):
+        raise BadInput("Fine-tuning takes its shots from images in memory, not from folders.")
+    if count < 2:
+        raise BadInput("Fine-tuning needs at least two shots a class: one is held out to choose the rate.")
+    random = streams_of(seed).generator(_SHOTS, count)
+    kept, held = [], []
+    for label in range(images.num_classes):
+        members = (train_part.labels == label).nonzero().flatten().numpy()
+        if len(members) < count:
+            raise BadInput(f"Class {label} has {len(members)} training images, fewer than {count} shots.")
+        chosen = random.permutation(members)[:count]
+        out = max(1, round(count * _HELD_OUT))
+        held += chosen[:out].tolist()
+        kept += chosen[out:].tolist()
+
+    def part(rows: list[int]) -> LabelledImages:
+        index = torch.tensor(sorted(rows))
+        return replace(train_part, images=train_part.images[index], labels=train_part.labels[index])
+
+    return replace(images, train=part(kept)), part(held), replace(images, train=part(kept + held))
+
+
+def read_rows(path: Path) -> list[FineTuneRow]:
+    """All rows; raises `BadInput` for a file of another form and for values out of range."""
+    with reading(path, "a CSV file of fine-tuning"):
+        reader = csv.DictReader(StringIO(path.read_text(encoding="utf-8")), strict=True)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise BadInput(f"{path} holds no results of fine-tuning: its columns are others.")
+        rows = []
+        for line, row in enumerate(reader, 2):
+            try:
+                rows.append(FineTuneRow.model_validate(row))
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(map(str, first["loc"]))
+                raise BadInput(f"{path}, line {line}: {place}: {first['msg']}.") from error
+    return rows
+
+
+def _append(path: Path, row: FineTuneRow) -> None:
+    with locked(path):
+        held = {found.key: found for found in (read_rows(path) if path.exists() else [])} | {row.key: row}
+        buffer = StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for found in held.values():
+            cells = found.model_dump().values()
+            writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+        write_atomically(path, buffer.getvalue().encode())
+
+
+def _identity(study: FineTuning) -> dict[str, Any]:
+    """What decides the results of a study beside model, weights, shots and seed."""
+    settings = {
+        "rates": " ".join(f"{rate:g}" for rate in study.rates),
+        "noise": f"{study.noise:g}",
+        "recalibrate": study.recalibrate,
+        "random classifier": study.random_classifier,
+    }
+    return {
+        "track": study.track.name,
+        "track_version": study.track.version,
+        "recipe_digest": study.recipe.digest(),
+        "ghn": _digest(study.ghn),
+        "settings": "; ".join(f"{key} {value}" for key, value in settings.items()),
+    }
+
+
+def _check_same(row: FineTuneRow, task: FineTuneTask, path: Path) -> None:
+    for name, value in _identity(task.study).items():
+        if getattr(row, name) != value:
+            raise BadInput(f"{path} holds rows of another {name}; give another file (--out).")
+
+
+def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
+    """The model with its initial weights; the same ones for every rate."""
+    study = task.study
+    with streams_of(task.seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
+        module = _build(study, task.model, images.num_classes)
+        size = study.track.images.size
+        if task.init not in ("predicted", "orthogonalised"):
+            initialise(module, task.init, (3, size, size), images.num_classes)
+            return module
+        ghn = _ghn(study.ghn, study.trust)
+        initialise(module, ghn, (3, size, size), -1 if study.random_classifier else images.num_classes)
+        if task.init == "orthogonalised":
+            orthogonalise(module, study.noise)
+    if study.recalibrate:
+        from deepnets_bench.networks.recalibration import recalibrate
+
+        recalibrate(module, [batch for batch, _ in images.train.batches(64)])
+    return module
+
+
+def _build(study: FineTuning, model: str, classes: int) -> nn.Module:
+    evaluation = study.track.evaluation
+    width = 32 if evaluation.width == "stored" else evaluation.width
+    size = study.track.images.size
+    return build_model(model, classes, size, width, {}, torch.device("cpu"), evaluation.fc_dim)
+
+
+@lru_cache(maxsize=1)
+def _images(protocol: Images, folder: Path | None) -> ImageSet:
+    from deepnets_bench.harness.images.loading import load_images
+
+    return load_images(protocol, folder)
+
+
+@lru_cache(maxsize=1)
+def _ghn(path: Path, trust: bool) -> GHN:
+    found = load_initialisation(str(path), trust)
+    assert not isinstance(found, str)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,186 @@
+"""Fine-tuning: shots, choice of the rate, initial weights, rows, and gains paired by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from deepnets_bench import GHN
+from deepnets_bench.cli import app
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.harness.images.sets import digits
+from deepnets_bench.uses import finetuning
+from deepnets_bench.uses.finetuning import (
+    FineTuneRow,
+    FineTuning,
+    fine_tune,
+    fine_tune_tasks,
+    read_rows,
+    run_fine_tuning,
+    split_shots,
+)
+from deepnets_bench.uses.gains import gain_table, interval
+from deepnets_bench.uses.initialisation import orthogonalise
+from deepnets_bench.uses.recipe import Recipe
+from tests.harness.conftest import tiny_track
+
+FAST = Recipe(epochs=2, weight_decay=1e-3)
+
+
+@pytest.fixture(scope="module")
+def ghn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("ghn") / "ghn.safetensors"
+    GHN.from_config({"gnn": "mlp", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10}).save(path)
+    return path
+
+
+@pytest.fixture
+def study(ghn: Path) -> FineTuning:
+    return FineTuning(tiny_track(), ghn, recipe=FAST, rates=(0.01, 0.1))
+
+
+def row(model: str, init: str, seed: int, accuracy: float, shots: int = 5) -> FineTuneRow:
+    return FineTuneRow(
+        model=model, init=init, shots=shots, seed=seed, accuracy=accuracy, held_out_accuracy=0.5, lr=0.01,
+        initial_accuracy=0.1, cpu_seconds=1, track="mnist", track_version=1, recipe_digest="r", ghn="g",
+        settings="s", package_version="0", torch_version="2", device="cpu", timestamp="t",
+    )  # fmt: skip
+
+
+def test_a_seed_draws_its_own_shots_and_holds_a_fifth_out():
+    images = digits()
+    learning, held_out, whole = split_shots(images, 5, 0)
+    assert torch.bincount(whole.train.labels).tolist() == [5] * 10
+    assert torch.bincount(learning.train.labels).tolist() == [4] * 10
+    assert torch.bincount(held_out.labels).tolist() == [1] * 10
+    both = torch.cat([learning.train.images, held_out.images]).flatten(1).sum(1).sort().values
+    assert torch.equal(both, whole.train.images.flatten(1).sum(1).sort().values)
+    again, other = split_shots(images, 5, 0)[2], split_shots(images, 5, 1)[2]
+    assert torch.equal(again.train.images, whole.train.images)
+    assert not torch.equal(other.train.images, whole.train.images)
+    assert whole.test is images.test
+    with pytest.raises(BadInput, match="at least two shots"):
+        split_shots(images, 1, 0)
+    with pytest.raises(BadInput, match="fewer than 500 shots"):
+        split_shots(images, 500, 0)
+
+
+def test_orthogonal_weights_stay_and_noise_follows_the_correlations():
+    module = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 16), nn.Linear(16, 3))
+    last = module[3].weight.clone()
+    orthogonalise(module)
+    weight = module[0].weight.detach().flatten(1)
+    assert torch.allclose(weight @ weight.T, torch.eye(8), atol=1e-5)
+    tall = module[2].weight.detach()
+    assert torch.allclose(tall.T @ tall, torch.eye(8), atol=1e-5)
+    assert torch.equal(module[3].weight, last)
+    before = module[0].weight.clone()
+    orthogonalise(module)
+    assert torch.allclose(module[0].weight, before, atol=1e-5)
+    with torch.no_grad():
+        module[0].weight.copy_(before + 0.3)  # outputs that are alike
+    correlations = torch.corrcoef(module[0].weight.detach().flatten(1)).std(correction=0)
+    plain = nn.Sequential(
+        *[type(m)(*a) for m, a in ((nn.Conv2d(1, 1, 1), (4, 8, 3)), (nn.Linear(1, 1), (8, 2)))]
+    )
+    with torch.no_grad():
+        plain[0].weight.copy_(module[0].weight)
+    orthogonalise(plain)
+    orthogonalise(module, noise=0.5)
+    added = (module[0].weight - plain[0].weight).detach()
+    assert added.std().item() == pytest.approx(0.5 * float(correlations), rel=0.15)
+
+
+def test_the_rate_that_is_best_on_held_out_shots_is_taken(study):
+    [task] = fine_tune_tasks(study, ["test/1"], ["he"], [4], [0])
+    found = fine_tune(task)
+    scores = {}
+    for rate in study.rates:
+        alone = dataclasses.replace(task, study=dataclasses.replace(study, rates=(rate,)))
+        scores[rate] = fine_tune(alone)
+    best = max(study.rates, key=lambda rate: (scores[rate].held_out_accuracy, -rate))
+    assert found.lr == best
+    assert (found.accuracy, found.held_out_accuracy) == (
+        scores[best].accuracy,
+        scores[best].held_out_accuracy,
+    )
+
+
+def test_a_study_goes_on_and_refuses_rows_of_another(study, tmp_path, monkeypatch):
+    path = tmp_path / "rows.csv"
+    tasks = fine_tune_tasks(study, ["test/1"], ["predicted", "random"], [2], [0])
+    run_fine_tuning(tasks[:1], path)
+    done = []
+    monkeypatch.setattr(finetuning, "fine_tune", lambda task: done.append(task.init) or fine_tune(task))
+    run_fine_tuning(tasks, path)
+    assert done == ["random"]
+    assert {found.init for found in read_rows(path)} == {"predicted", "random"}
+    other = fine_tune_tasks(dataclasses.replace(study, noise=0.1), ["test/1"], ["predicted"], [2], [0])
+    with pytest.raises(BadInput, match="rows of another settings"):
+        run_fine_tuning(other, path)
+    path.write_text("model\n")
+    with pytest.raises(BadInput, match="no results of fine-tuning"):
+        read_rows(path)
+
+
+def test_predicted_weights_are_those_of_the_hypernetwork_and_a_classifier_may_be_random(study):
+    from deepnets_bench.generators import sample
+
+    [task] = fine_tune_tasks(study, ["test/1"], ["predicted"], [2], [0])
+    images = digits()
+    module = finetuning._module(task, images)
+    params = GHN.load(study.ghn).predict(sample("test", 1), width=8, image_size=16, fc_dim=16)
+    name = next(name for name in params if name.startswith("classifier"))
+    assert torch.allclose(module.get_parameter(name), params[name], atol=1e-6)
+    random = dataclasses.replace(task, study=dataclasses.replace(study, random_classifier=True))
+    other = finetuning._module(random, images)
+    last = max(n for n, _ in other.named_parameters() if n.startswith("classifier") and n.endswith("weight"))
+    assert not torch.allclose(other.get_parameter(last), params[last], atol=1e-3)
+    calibrated = dataclasses.replace(task, study=dataclasses.replace(study, recalibrate=True))
+    means = [
+        b for n, b in finetuning._module(calibrated, images).named_buffers() if n.endswith("running_mean")
+    ]
+    assert not means or any(mean.abs().sum() > 0 for mean in means)
+
+
+def test_gains_are_paired_by_seed():
+    """By hand: differences of 10, 20 and 30 points: mean 20, t interval ± 4.303 · 10 / √3."""
+    rows = [row("a", "predicted", s, 0.5 + 0.1 * (s + 1)) for s in range(3)]
+    rows += [row("a", "he", s, 0.5) for s in range(3)]
+    low, high = interval(np.array([0.1, 0.2, 0.3]))
+    assert (low, high) == pytest.approx((0.2 - 0.24841, 0.2 + 0.24841), abs=1e-4)
+    table = gain_table(rows, "he")
+    assert table.rows[0][0] == "all models"
+    assert table.rows[1] == ("a", "5", "3", "70.0", "50.0", "+20.0 [-4.8, +44.8]")
+    assert interval(np.array([0.1])) == (-math.inf, math.inf)
+    with pytest.raises(BadInput, match="from predicted and from orthogonal"):
+        gain_table(rows, "orthogonal")
+
+
+def test_over_all_models_only_seeds_count_that_all_models_have():
+    rows = [row(m, i, s, 0.5) for m in "ab" for i in ("predicted", "he") for s in range(3)]
+    rows = [found for found in rows if (found.model, found.seed) != ("b", 2)]
+    table = gain_table(rows, "he")
+    assert [cells[:3] for cells in table.rows] == [("all models", "5", "2"), ("a", "5", "3"), ("b", "5", "2")]
+
+
+def test_the_command(ghn, tmp_path, monkeypatch):
+    from deepnets_bench.harness.protocol import tracks
+
+    monkeypatch.setattr(tracks, "load_track", lambda name: tiny_track())
+    arguments = [
+        "finetune", "--ghn", str(ghn), "--model", "test/1", "--shots", "2", "--seeds", "0,1", "--epochs", "1",
+        "--init", "predicted,he", "--out", str(tmp_path / "rows.csv"), "--jobs", "1",
+    ]  # fmt: skip
+    shown = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "predicted against he" in shown.output
+    with pytest.raises(UnknownName, match="initial weights 'xavier'"):
+        CliRunner().invoke(app, [*arguments[:-6], "--init", "xavier"], catch_exceptions=False)
