@@ -69,9 +69,9 @@ def train(
     """
     import torch
 
-    from deepnets_bench.harness.images.loading import load_images
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.uses.initialisation import load_initialisation, name_of
+    from deepnets_bench.uses.labelling import images_of
     from deepnets_bench.uses.models import build_model
     from deepnets_bench.uses.recipe import recipe_of
     from deepnets_bench.uses.run import NetworkRun, run_seed
@@ -81,7 +81,7 @@ def train(
         protocol.images.dataset, epochs=epochs, lr=lr, weight_decay=weight_decay, cutout=cutout
     )
     weights = load_initialisation(init, trust)
-    pictures = load_images(protocol.images, images)
+    pictures = images_of(protocol, images)
     channels = width or _width(protocol)
 
     def make() -> nn.Module:

@@ -155,7 +155,7 @@ def label_one(task: LabelTask) -> Label:
 
     torch.set_num_threads(1)
     track = task.track
-    images = _images(track.images, task.images, track.evaluation.max_images)
+    images = images_of(track, task.images)
     network, program, width, part = program_of(task)
     with streams_of(task.seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
         module = Network(program)
@@ -218,7 +218,7 @@ def program_of(task: LabelTask) -> Sized:
     program = network.program(
         width=width,
         image_size=track.images.size,
-        num_classes=_images(track.images, task.images, track.evaluation.max_images).num_classes,
+        num_classes=images_of(track, task.images).num_classes,
         fc_dim=None if track.evaluation.width == "stored" else track.evaluation.fc_dim,
     )
     return Sized(network, program, width, protocol.images if protocol else "test")
@@ -238,9 +238,13 @@ def _reader(data: Path, split: str) -> ShardReader:
     return open_split(data, split)
 
 
+def images_of(track: Track, folder: Path | None) -> ImageSet:
+    """The images of a track, of which it evaluates on the first ones of a part; loaded once a process."""
+    return _images(track.images, folder, track.evaluation.max_images)
+
+
 @lru_cache(maxsize=1)
 def _images(protocol: Images, folder: Path | None, evaluated: int) -> ImageSet:
-    """The images of a track, of which it evaluates on the first `evaluated` of a part."""
     from deepnets_bench.harness.images.loading import load_images
 
     images = load_images(protocol, folder)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tracks import Track
 
 RESULT, CURVE, WEIGHTS = "result.json", "curve.csv", "weights.safetensors"
+_NOTE = "training.json"  # what a folder is for
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def _held(
     with streams_of(seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
         module = build()
         initialise(module, weights, (3, size, size), images.num_classes)
+    write_atomically(folder / _NOTE, _json(identity))  # after all that can be wrong with what was asked for
     training = train(module, images, run.track.images, run.recipe, seed, folder=folder, report=report)
     result = identity | _outcome(training, module)
     _write(folder, training, module, result)
@@ -106,10 +108,9 @@ def _held(
 
 
 def _check_folder(folder: Path, identity: dict[str, Any]) -> None:
-    """Note what a folder is for; raise `BadInput` where it is for something else."""
-    path = folder / "training.json"
+    """Raise `BadInput` where a folder is for another training."""
+    path = folder / _NOTE
     if not path.exists():
-        write_atomically(path, _json(identity))
         return
     held = _read(path)
     differing = [key for key in identity if held.get(key) != identity[key]]

@@ -29,6 +29,8 @@ _CIFAR = _skip("needs CIFAR-10 and hours on a GPU; tests/harness reads small fil
 _IMAGENET = _skip("needs ImageNet and weeks on a GPU; tests/harness reads small files in this format")
 _TIMED = _skip("measures times, for minutes")
 
+_LABELLED = _skip("needs labels of a thousand trainings; tests/uses has small ones")
+
 DEMO = "deepnets-bench run --gnn mlp,gat --track tiny.toml --smoke"
 MINE = "deepnets-bench run --gnn ./mine.py:MyGNN --track tiny.toml --smoke"
 
@@ -60,6 +62,31 @@ COMMANDS = {
     "deepnets-bench eval CHECKPOINT --split test --noise 0.08": Adapted(
         "deepnets-bench eval CHECKPOINT --split test --noise 0.08 --track tiny.toml",
         "50 networks take half a minute; `tiny.toml` has one",
+    ),
+    "deepnets-bench train test/12 --seeds 0,1,2": _small(
+        "deepnets-bench train test/12 --epochs 1 --track tiny.toml"
+    ),
+    "deepnets-bench train torchvision:resnet18 --shots 20 --init orthogonal": _small(
+        "deepnets-bench train torchvision:resnet18 --shots 2 --init orthogonal --track tiny.toml"
+    ),
+    "deepnets-bench label --split val,test --count 500": _small(
+        "deepnets-bench label --split val --count 1 --seeds 0 --track tiny.toml --jobs 1"
+    ),
+    "deepnets-bench label --split val,test --count 500 --time": _small(
+        "deepnets-bench label --split val --count 1 --seeds 0 --track tiny.toml --time"
+    ),
+    "deepnets-bench properties baselines": _LABELLED,
+    "deepnets-bench properties direct --gnn mlp,gat,gin --seeds 0,1,2,3,4": _LABELLED,
+    "deepnets-bench properties frozen leaderboards/digits/runs/*/ghn.safetensors": _LABELLED,
+    "deepnets-bench properties show --mode direct --plot curves.svg": _LABELLED,
+    "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10": _LABELLED,
+    "deepnets-bench search --ghn CHECKPOINT --property accuracy --pareto speed": _LABELLED,
+    "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10 --train --seeds 0,1,2": _LABELLED,
+    "deepnets-bench finetune --ghn CHECKPOINT --track mnist --model test/1,test/3,vit --shots 5,20 "
+    "--seeds 0,1,2,3,4": Adapted(
+        "deepnets-bench finetune --ghn CHECKPOINT --track mnist --model test/1 --shots 2 --seeds 0 "
+        "--epochs 1 --jobs 1",
+        "ninety trainings with four rates each take half an hour",
     ),
     "deepnets-bench run --gnn ghn2 --track cifar10 --images ~/images --download": _CIFAR,
     "deepnets-bench run --gnn ghn2 --track cifar10 --images ~/images --devices 4 --precision bf16": _CIFAR,
