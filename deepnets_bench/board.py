@@ -18,6 +18,8 @@ from deepnets_bench.leaderboard.aggregate import (
     select_board,
     sort_entries,
 )
+from deepnets_bench.leaderboard.agreement import agreements, halves
+from deepnets_bench.leaderboard.agreement_tables import agreement_table, halves_table
 from deepnets_bench.leaderboard.inference import Analysis, Family, analyse_board
 from deepnets_bench.leaderboard.results import read_rows, rows_frame
 from deepnets_bench.leaderboard.stats import Comparison, compare_entries, load_runs
@@ -176,6 +178,37 @@ class Leaderboard:
                 }
             )
         return pd.DataFrame(rows).astype({"residual_sd": float, "detectable": float})
+
+    def agreement(self, other: Leaderboard) -> pd.DataFrame:
+        """How well the ranks of this board and another one agree: a row for each endpoint both have.
+
+        Columns: endpoint (test, OOD or a split), names (the GNNs on both), seeds (how many each has), tau
+        (Kendall's tau-b of the means over seeds), low and high (95 %, missing with fewer than 3 seeds), same
+        and opposite (pairs that both tell apart, by their order). See `leaderboard.agreement`.
+        """
+        import pandas as pd
+
+        columns = ["endpoint", "names", "seeds", "tau", "low", "high", "same", "opposite"]
+        return pd.DataFrame(
+            [asdict(each) for each in agreements(self.analyses, other.analyses)], columns=columns
+        )
+
+    def halves(self) -> pd.DataFrame:
+        """How well two halves of this board's seeds agree: a row for each endpoint with two seeds or more.
+
+        Columns: endpoint, mean, low and high (of Kendall's tau-b over the ways to halve), halvings.
+        """
+        import pandas as pd
+
+        found = {key: halves(analysis.block) for key, analysis in self.analyses.items()}
+        rows = [{"endpoint": key, **asdict(each)} for key, each in found.items() if each]
+        return pd.DataFrame(rows, columns=["endpoint", "mean", "low", "high", "halvings"])
+
+    def agreement_table(self, other: Leaderboard | None = None) -> Table:
+        """`agreement` with another board as a table, or `halves` of this one."""
+        if other is None:
+            return halves_table(self.board, self.analyses)
+        return agreement_table((self.board, other.board), (self.analyses, other.analyses))
 
     def tables(self, cost: bool = True) -> list[Table]:
         """The tables of the board in reading order; `cost` adds parameters, times and memory."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.runs.job import Job
     from deepnets_bench.harness.training.splits import Dataset
     from deepnets_bench.leaderboard.aggregate import Board as Ranking
+    from deepnets_bench.leaderboard.table import Table
 
 app = typer.Typer(help="Grids: which GNNs run with which seeds on which tracks.", no_args_is_help=True)
 
@@ -93,23 +94,29 @@ def run(
 
 @app.command()
 def report(grid: GridArgument) -> None:
-    """Print the analysis of a pilot as Markdown: D, cost of a verdict, each GNN, the bias of frames."""
+    """Print the analysis of a pilot as Markdown: D, cost, each GNN, bias of frames, agreement of ranks."""
     from deepnets_bench.errors import BadInput
     from deepnets_bench.harness.protocol.grid import load_grid
     from deepnets_bench.leaderboard.pilot_tables import bias_table, candidate, gnn_table, pilot_table
     from deepnets_bench.leaderboard.table import to_markdown
 
     shaped: dict[str, Ranking] = {}
+    ranked: dict[str, Ranking] = {}
     candidates = []
-    for each in load_grid(grid):
+    boards = load_grid(grid)
+    for each in boards:
         ranking = _ranking(each)
         if ranking is None:
             typer.echo(f"{each.name} has no results yet.", err=True)
             continue
         shapers = {gnn for frame in each.track.frames for gnn in frame.gnns}
-        if len(shapers) == 1:
+        if len(shapers) == 1 and not each.reference:
             shaped[shapers.pop()] = ranking
-        elif found := candidate(each.name, ranking):
+            continue
+        ranked[each.name] = ranking
+        if each.reference:
+            continue
+        if found := candidate(each.name, ranking):
             candidates.append(found)
         else:
             typer.echo(f"{each.name}: no two GNNs have two seeds in common yet.", err=True)
@@ -118,7 +125,19 @@ def report(grid: GridArgument) -> None:
     tables = [pilot_table(candidates), gnn_table(candidates)] if candidates else []
     if bias := bias_table(shaped) if shaped else None:
         tables.append(bias)
+    tables += _agreements(boards, ranked)
     typer.echo("\n".join(to_markdown(table) for table in tables), nl=False)
+
+
+def _agreements(boards: list[Board], ranked: dict[str, Ranking]) -> list[Table]:
+    """The candidates beside the reference of a grid, where there is one with results."""
+    from deepnets_bench.leaderboard.aggregate import REFERENCE_SPLIT
+    from deepnets_bench.leaderboard.agreement_tables import reference_table
+    from deepnets_bench.leaderboard.inference import analyse_board
+
+    names = dict.fromkeys(board.name for board in boards if board.reference and board.name in ranked)
+    analyses = {name: analyse_board(ranking)[REFERENCE_SPLIT] for name, ranking in ranked.items()}
+    return [reference_table(name, analyses.pop(name), analyses) for name in names]
 
 
 def _planned(

@@ -25,6 +25,7 @@ ResultsOption = Annotated[
 VersionOption = Annotated[
     int | None, typer.Option("--version", help="Track version; the newest if not given.")
 ]
+FormatOption = Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")]
 SmokeOption = Annotated[bool, typer.Option("--smoke", help="Show the rows that are not comparable.")]
 
 
@@ -41,7 +42,7 @@ def show(
     smoke: SmokeOption = False,
     sort: Annotated[str, typer.Option(help="A metric, or a split's name.")] = "average_rank",
     cost: Annotated[bool, typer.Option(help="Also print parameters, times and memory.")] = True,
-    format_: Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")] = "auto",
+    format_: FormatOption = "auto",
 ) -> None:
     """Print the ranking of a track: mean over seeds ± std on every split, and which GNNs differ."""
     from deepnets_bench.leaderboard.reference import reference_tables
@@ -64,7 +65,7 @@ def compare(
     results: ResultsOption = None,
     version: VersionOption = None,
     smoke: SmokeOption = False,
-    format_: Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")] = "auto",
+    format_: FormatOption = "auto",
 ) -> None:
     """Test whether method A differs from method B, paired by seed: on test, out of distribution, by split."""
     put = _printer(format_)
@@ -73,6 +74,26 @@ def compare(
         typer.echo(board.comparison_json(a, b))
     else:
         put([board.comparison_table(a, b)])
+
+
+@app.command()
+def agree(
+    a: Annotated[str, typer.Argument(help="A track with results in ./leaderboards, or a results file.")],
+    b: Annotated[
+        str | None,
+        typer.Argument(help="The board to compare with; without it, halves of the seeds of A."),
+    ] = None,
+    smoke: SmokeOption = False,
+    format_: FormatOption = "auto",
+) -> None:
+    """Print how well the ranks of two boards agree (Kendall's tau), or of the halves of one board's seeds."""
+    put = _printer(format_)
+    first, second = _named_board(a, smoke), None if b is None else _named_board(b, smoke)
+    if format_ != "json":
+        put([first.agreement_table(second)])
+    else:
+        found = first.halves() if second is None else first.agreement(second)
+        typer.echo(found.to_json(orient="records", indent=2))
 
 
 @app.command()
@@ -239,6 +260,15 @@ def _board(
     from deepnets_bench.board import Leaderboard
 
     return Leaderboard(_results_path(track, results), track, version=version, smoke=smoke, sort=sort)
+
+
+def _named_board(name: str, smoke: bool) -> Leaderboard:
+    """The board of a track, or of a results file or its folder, which holds one track only."""
+    from deepnets_bench.board import Leaderboard
+
+    if name.endswith(".csv") or Path(name).is_dir():
+        return Leaderboard(name, smoke=smoke)
+    return _board(name, None, None, smoke)
 
 
 def _results_path(track: str, results: Path | None) -> Path:

@@ -40,16 +40,21 @@ class _Grid(Table):
     gnns: tuple[str | GNNEntry, ...] = ()
     seeds: tuple[int, ...] = ()
     boards: tuple[GridBoard, ...] = Field(min_length=1)
+    reference: str | None = None  # the board, by its folder, that ranks of the others are compared with
 
 
 class Board(Table):
-    """A board to be filled: its name (that of its folder), track, results folder, GNNs and seeds."""
+    """A board to be filled: its name (that of its folder), track, results folder, GNNs and seeds.
+
+    `reference`: it is no candidate, but what the ranks of candidates are compared with.
+    """
 
     name: str
     track: Track
     out: Path
     gnns: tuple[GNNEntry, ...]
     seeds: tuple[int, ...]
+    reference: bool = False
 
 
 def load_grid(path: Path, only: str | None = None) -> list[Board]:
@@ -70,8 +75,10 @@ def load_grid(path: Path, only: str | None = None) -> list[Board]:
         key, message = ".".join(map(str, first["loc"])), first["msg"]
         raise BadInput(f"Grid {path}, {key}: {message[:1].lower()}{message[1:]}.") from invalid
     boards = [_board(grid, board, path) for board in grid.boards]
-    if only is not None and only not in (names := dict.fromkeys(board.name for board in boards)):
-        raise UnknownName("board", only, names, f"of {path}")
+    names = dict.fromkeys(board.name for board in boards)
+    for name in filter(None, (only, grid.reference)):
+        if name not in names:
+            raise UnknownName("board", name, names, f"of {path}")
     return [board for board in boards if only in (None, board.name)]
 
 
@@ -86,4 +93,11 @@ def _board(grid: _Grid, board: GridBoard, path: Path) -> Board:
     if min(seeds) < 0:
         raise BadInput(f"Grid {path}: a seed of board {name} is {min(seeds)}; seeds are numbers from 0 on.")
     entries = tuple(GNNEntry(gnn=gnn) if isinstance(gnn, str) else gnn for gnn in gnns)
-    return Board(name=name, track=track, out=folder / name, gnns=entries, seeds=seeds)
+    return Board(
+        name=name,
+        track=track,
+        out=folder / name,
+        gnns=entries,
+        seeds=seeds,
+        reference=name == grid.reference,
+    )
