@@ -49,7 +49,8 @@ def list_(
     for edges in dict.fromkeys(spec.edges for spec in specs):
         typer.echo(wrapped(f"edges {edges}: {EDGES[edges]}", indent=4, first=0))
     controls = (
-        "Controls of any GNN: control:same:GNN, control:shuffled:GNN, control:matched:GNN (docs/controls.md)"
+        "Controls of any GNN: control:same:GNN, control:shuffled:GNN, control:matched:GNN, "
+        "control:untrained:GNN (docs/controls.md)"
     )
     typer.echo(wrapped(controls, indent=4, first=0))
     for extra in sorted({str(spec.extra) for spec in specs if spec.missing}):

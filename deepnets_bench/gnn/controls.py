@@ -4,6 +4,7 @@
 - `control:shuffled:GNN` is the GNN with nodes shuffled over the places of their graph: what it reaches, GNN
   reaches without knowing which node stands where. A GNN that uses the graph must be found better.
 - `control:matched:GNN` is the GNN at the largest inner width at which it has at most `params` parameters.
+- `control:untrained:GNN` is the GNN itself; its run trains nothing, so that it shows where training starts.
 """
 
 from __future__ import annotations
@@ -102,10 +103,18 @@ class Matched(_Control):
         return found
 
 
+class Untrained(_Control):
+    """The GNN as it is; a run of this control (`harness.runs.job`) evaluates it and the frame untrained."""
+
+    def __call__(self, dim: int, **options: Any) -> nn.Module:
+        return self.inner.build(dim, **options)
+
+
 CONTROLS: dict[str, Callable[[GNNSpec], Callable[..., nn.Module]]] = {
     "same": Same,
     "shuffled": Shuffled,
     "matched": Matched,
+    "untrained": Untrained,
 }
 
 

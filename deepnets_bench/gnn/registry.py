@@ -14,6 +14,7 @@ from deepnets_bench.gnn.spec import GNNSpec, read_declaration, spec_of
 
 ENTRY_POINTS = "deepnets_bench.gnns"
 BASELINES = "deepnets_bench.baselines"
+UNTRAINED = "control:untrained:"  # before the name of a GNN: a run that trains nothing
 CONTROL = "control:"  # before the kind of a control and the name of a GNN: `deepnets_bench.gnn.controls`
 
 REGISTRY: dict[str, GNNSpec] = {}

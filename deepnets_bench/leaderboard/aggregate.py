@@ -24,6 +24,7 @@ SPLITS = ("val", "test", "wide", "deep", "dense", "bnfree", "predefined")  # the
 SELECTION_SPLIT = "val"  # for development: choices are made on it, so it never counts in a rank
 REFERENCE_SPLIT = "test"  # in distribution: the gap of every other split is measured from it
 CONTROL = "control:"  # begins the name of every control, as `deepnets_bench.gnn.registry` has it
+UNTRAINED = "control:untrained:"  # ... and of those that train nothing
 OOD = "OOD"  # in tables, the mean over all splits but val and test
 
 

@@ -17,7 +17,7 @@ NOTE = (
     "Accuracy of the control in %, and in brackets its difference from the GNN over common seeds in "
     "percentage points, with the half width of its 95 % interval (t, paired by seed, not corrected). "
     "same: must not differ. shuffled: nodes at random places of their graph; worse, where the graph matters. "
-    "matched: another inner width."
+    "matched: another inner width. untrained: where training starts."
 )
 
 

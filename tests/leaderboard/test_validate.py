@@ -96,6 +96,15 @@ def test_each_fault_is_named(path: Path, fields: dict[str, object], fault: str) 
     assert any(found.startswith(fault) for found in validate(path, PROTOCOL)), validate(path, PROTOCOL)
 
 
+def test_an_untrained_control_has_no_steps(path: Path) -> None:
+    rows = [changed(row, gnn="control:untrained:gat", steps=0) for row in submission(path)]
+    append_rows(path, rows)
+    assert validate(path, PROTOCOL) == []
+    path.unlink()
+    append_rows(path, [changed(row, steps=1000) for row in rows])
+    assert "row 2, column steps: 1000, but 0 is the track's" in validate(path, PROTOCOL)
+
+
 def test_counts_must_be_those_of_the_track(path: Path) -> None:
     append_rows(path, submission(path))
     faults = validate(path, Protocol("digits", 1, seeds=(0, 1), splits={"test": 3, "wide": 50}))

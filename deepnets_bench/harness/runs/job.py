@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import GNNIdentity
+from deepnets_bench.gnn.registry import UNTRAINED
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.runs import provenance
 from deepnets_bench.harness.runs.options import RunOptions
@@ -129,8 +130,10 @@ def carry_out(
     images = load_images(track.images, dataset.images).to(device)
     ghn = build_ghn(track, job.gnn, images.num_classes, job.seed)
     compute = Compute(device, track.training.precision, process)
-    trainer = _trainer(job, dataset, ghn, images, compute, folder, report)
-    state = _train(trainer, options.resume)
+    if job.gnn.name.startswith(UNTRAINED):
+        state = _untrained(ghn, compute)
+    else:
+        state = _train(_trainer(job, dataset, ghn, images, compute, folder, report), options.resume)
     if rank:
         return []
     ghn.save(folder / "ghn.safetensors")
@@ -181,6 +184,15 @@ def _train(trainer: Trainer, resume: bool) -> TrainingState:
     state = trainer.run()
     trainer.compute.leave()
     return state
+
+
+def _untrained(ghn: GHN, compute: Compute) -> TrainingState:
+    """What `_train` leaves, before the first step."""
+    from deepnets_bench.harness.training.trainer import TrainingState
+
+    ghn.to(compute.device)
+    compute.leave()
+    return TrainingState()
 
 
 def _training_report(report: Report) -> Callable[[Progress], None]:
