@@ -27,6 +27,7 @@ import deepnets_bench
 from deepnets_bench import gnn
 from deepnets_bench.cli import app
 from deepnets_bench.generators import PREDEFINED, SPLITS
+from deepnets_bench.harness.protocol.tracks import load_track
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -233,7 +234,7 @@ def track_page(path: Path) -> str:
         ["seeds", ", ".join(map(str, track["seeds"]))],
         ["evaluated", ", ".join(splits)],
     ]
-    images = "" if track["images"]["dataset"] == "digits" else " --images DIR"
+    images = "" if load_track(track["name"]).images.embedded else " --images DIR"
     return f"""# {track["name"]}
 
 {track["description"]}
