@@ -72,6 +72,7 @@ class Leaderboard:
             protocol.calibration if protocol else None,
         )
         self.label = protocol.label if protocol else None
+        self.chance = protocol.chance if protocol else None
         self.board = replace(board, entries=tuple(sort_entries(board.entries, sort, board.splits)))
 
     def __repr__(self) -> str:
@@ -226,7 +227,7 @@ class Leaderboard:
         """One static page with charts, which needs no network; raises `MissingExtra` without jinja2."""
         from deepnets_bench.leaderboard.page import render
 
-        return render(self.board, self.analyses, self.path.parent, self.label)
+        return render(self.board, self.analyses, self.path.parent, self.label, self.chance)
 
     def to_json(self) -> str:
         """The board and its tests, as `leaderboard show --format json` prints them."""

@@ -66,12 +66,16 @@ METRICS: dict[str, Metric] = {
         Metric("ghn_params", "GHN parameters", "k", higher_is_better=None, scale=1e-3),
         Metric("gnn_params", "GNN parameters", "k", higher_is_better=None, scale=1e-3),
         Metric("steps", "steps", "", higher_is_better=None, digits=0),
+        Metric("cpu_seconds", "CPU time", "min", higher_is_better=False, scale=1 / 60),
         Metric("train_seconds", "training", "s", higher_is_better=False, digits=0),
         Metric("eval_seconds", "evaluation", "s", higher_is_better=False, digits=0),
         Metric("peak_memory_mb", "peak memory", "MB", higher_is_better=False, digits=0),
     )
 }
-COSTS = ("ghn_params", "gnn_params", "steps", "train_seconds", "eval_seconds", "peak_memory_mb")
+COSTS = (
+    *("ghn_params", "gnn_params", "steps"),
+    *("cpu_seconds", "train_seconds", "eval_seconds", "peak_memory_mb"),
+)
 
 
 @dataclass(frozen=True)
@@ -370,9 +374,19 @@ def _split_score(
 def _one_per_seed(rows: Sequence[ResultRow], key: str) -> list[float]:
     """One value a seed: a run's training costs stand in the row of each split, evaluation seconds add up."""
     by_seed = group_by((row for row in rows if row.status == "ok"), lambda row: row.seed)
+    if key == "cpu_seconds":
+        return [spent for group in by_seed.values() if (spent := cpu_seconds(group)) is not None]
     measured = ([v for row in group if (v := getattr(row, key)) is not None] for group in by_seed.values())
     combine: Callable[[list[float]], float] = sum if key == "eval_seconds" else max
     return [combine(values) for values in measured if values]
+
+
+def cpu_seconds(run: Sequence[ResultRow]) -> float | None:
+    """CPU seconds of a run by its rows: training, and evaluation on all splits; None where not recorded."""
+    training = [row.train_cpu_seconds for row in run if row.train_cpu_seconds is not None]
+    if not training:
+        return None
+    return max(training) + math.fsum(row.eval_cpu_seconds or 0.0 for row in run)
 
 
 def mean(values: Sequence[float]) -> float | None:

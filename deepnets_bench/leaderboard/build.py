@@ -7,9 +7,11 @@ import io
 from collections.abc import Callable, Mapping
 
 from deepnets_bench.leaderboard.aggregate import COSTS, Board
+from deepnets_bench.leaderboard.agreement_tables import halves_table
 from deepnets_bench.leaderboard.controls import control_tables
 from deepnets_bench.leaderboard.inference import Analysis
-from deepnets_bench.leaderboard.reference import reference_tables
+from deepnets_bench.leaderboard.published_order import order_tables
+from deepnets_bench.leaderboard.reference import beside, reference_tables
 from deepnets_bench.leaderboard.report import cost_table, ranking_table
 from deepnets_bench.leaderboard.results import safe_text
 from deepnets_bench.leaderboard.table import Table, to_latex, to_markdown
@@ -20,23 +22,34 @@ Analyses = Mapping[str, Analysis]
 
 def tables(board: Board, analyses: Analyses, note: str | None, cost: bool = True) -> list[Table]:
     """All tables of a board, in reading order; that of costs where asked for."""
+    return [*_measured(board, analyses, note, cost), *reference_tables(board.track)]
+
+
+def page_tables(board: Board, analyses: Analyses, note: str | None) -> list[Table]:
+    """The tables of a page: all of a board, agreement of halves, and published figures beside them."""
+    halves = halves_table(board, analyses)
+    measured = _measured(board, analyses, note, cost=True)
+    return [*measured, *([halves] if halves.rows else []), *beside(board.track)]
+
+
+def _measured(board: Board, analyses: Analyses, note: str | None, cost: bool) -> list[Table]:
     return [
         ranking_table(board, note, analyses),
         verdict_table(board, analyses),
         *control_tables(board),
+        *order_tables(board, analyses),
         *([cost_table(board)] if cost else []),
-        *reference_tables(board.track),
     ]
 
 
 def markdown(board: Board, analyses: Analyses, note: str | None) -> str:
     """A page that GitHub renders."""
-    return "\n".join(to_markdown(table) for table in tables(board, analyses, note))
+    return "\n".join(to_markdown(table) for table in page_tables(board, analyses, note))
 
 
 def latex(board: Board, analyses: Analyses, note: str | None) -> str:
     """Tables that compile in a document with `\\usepackage{booktabs,graphicx}`."""
-    return "\n".join(to_latex(table) for table in tables(board, analyses, note))
+    return "\n".join(to_latex(table) for table in page_tables(board, analyses, note))
 
 
 def tidy_csv(board: Board, analyses: Analyses, note: str | None) -> str:

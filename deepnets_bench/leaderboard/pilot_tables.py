@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepnets_bench.leaderboard.admission import group_by
-from deepnets_bench.leaderboard.aggregate import METRICS, REFERENCE_SPLIT, Board, mean
+from deepnets_bench.leaderboard.aggregate import METRICS, REFERENCE_SPLIT, Board, cpu_seconds, mean
 from deepnets_bench.leaderboard.inference import Block, largest_block, listed
 from deepnets_bench.leaderboard.pilot import FrameBias, Interval, Separation, frame_bias, separation
 from deepnets_bench.leaderboard.table import Table
@@ -46,10 +46,7 @@ def cpu_minutes(board: Board) -> float:
     """Mean CPU minutes of a finished job: training, and evaluation on all splits."""
     rows = [row for entry in board.entries for row in entry.rows if row.status == "ok"]
     jobs = group_by(rows, lambda row: row.config_hash).values()
-    seconds = [
-        max(row.train_cpu_seconds or 0.0 for row in job) + sum(row.eval_cpu_seconds or 0.0 for row in job)
-        for job in jobs
-    ]
+    seconds = [spent for job in jobs if (spent := cpu_seconds(job)) is not None]
     return statistics.fmean(seconds) / 60 if seconds else math.nan
 
 

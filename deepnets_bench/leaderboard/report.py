@@ -27,7 +27,10 @@ EXPLANATION = (
     f"avg rank: mean of the ranks on all splits but {SELECTION_SPLIT}, which is for development."
 )
 
-WALL_CLOCK = "Times are wall-clock: they depend on the machine and on what else ran on it."
+WALL_CLOCK = (
+    "CPU time: training and evaluation, all threads; a frame's own training is not in it. Other times are "
+    "wall-clock: they depend on the machine and on what else ran on it."
+)
 
 
 def ranking_table(board: Board, note: str | None, analyses: Mapping[str, Analysis]) -> Table:

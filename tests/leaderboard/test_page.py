@@ -17,7 +17,8 @@ import pytest
 
 from deepnets_bench.leaderboard.aggregate import Board, boards
 from deepnets_bench.leaderboard.inference import analyse_board
-from deepnets_bench.leaderboard.page import render, views
+from deepnets_bench.leaderboard.page import render
+from deepnets_bench.leaderboard.page_views import levels, views
 from deepnets_bench.leaderboard.results import accuracy_summary
 from deepnets_bench.leaderboard.scores import write_scores
 
@@ -55,13 +56,19 @@ def board(tmp_path: Path) -> Board:
                 }
                 rows.append(make_row(**fields, **costs, **accuracy_summary(values)))
     rows.append(failed_row(gnn="gin", seed=3, split="wide", status="timeout", reason="60 minutes"))
+    for name, level in (("control:shuffled:gat", 0.25), ("control:untrained:mlp", 0.11)):
+        rows += [
+            make_row(gnn=name, seed=seed, split=split, accuracy_mean=level)
+            for seed in (0, 1, 2)
+            for split in ("test", "wide")
+        ]
     return boards(rows)[0]
 
 
 @pytest.fixture
 def page(board: Board, tmp_path: Path) -> Path:
     path = tmp_path / "index.html"
-    path.write_text(render(board, analyse_board(board), tmp_path, "early training"))
+    path.write_text(render(board, analyse_board(board), tmp_path, "early training", 0.1))
     return path
 
 
@@ -95,17 +102,56 @@ def test_the_data_of_the_charts(page: Path) -> None:
 
 
 def test_every_view_has_every_method(board: Board) -> None:
-    found = views(board, analyse_board(board))
-    assert [view.key for view in found] == ["verdict", "all", "test", "wide", "cost"]
+    found = views(board, analyse_board(board), 0.1)
+    assert [view.key for view in found] == ["verdict", "all", "test", "wide", "controls", "cost"]
     for view in found:
-        assert len(view.rows) == 4
-        assert all(len(row) == len(view.headers) for row in view.rows), view.key
-    assert [row[0].text for row in found[3].rows] == [HOSTILE, "gin", "mlp", "gat"], "best on the split first"
-    gin = next(row for row in found[3].rows if row[0].text == "gin")
+        assert len(view.rows) == (0 if view.key == "controls" else 4)
+        assert all(len(row) == len(view.headers) for row in (*view.rows, *view.others)), view.key
+        assert view.notes
+    wide = found[3]
+    assert [row[0].text for row in wide.rows] == [HOSTILE, "gin", "mlp", "gat"], "best on the split first"
+    gin = next(row for row in wide.rows if row[0].text == "gin")
     assert gin[2].text == "32.7 ± 0.2"
     assert (gin[3].text, gin[4].text) == ("b", "2")
     assert gin[5].text == "-10.0 ± 0.0"
     assert gin[6].text == "seed 3 timeout: 60 minutes"
+
+
+def test_what_is_not_ranked_stands_below_the_gnns(board: Board) -> None:
+    by_key = {view.key: view for view in views(board, analyse_board(board), 0.1)}
+    names = ["control:shuffled:gat", "control:untrained:mlp", "chance"]
+    assert [row[0].text for row in by_key["all"].others] == names
+    assert [row[2].text for row in by_key["test"].others] == ["25.0 ± 0.0", "11.0 ± 0.0", "10.0"]
+    assert [row[0].text for row in by_key["controls"].others] == names[:2]
+    assert "(-7.7" in by_key["controls"].others[0][3].text, "25.0 against 32.7 of gat"
+    assert [row[0].text for row in views(board, {}, None)[0].others] == names[:2], "chance is not known"
+
+
+def test_detectable_differences_stand_under_their_table(board: Board) -> None:
+    by_key = {view.key: view for view in views(board, analyse_board(board), 0.1)}
+    assert any("Detectable difference" in note for note in by_key["all"].notes)
+    for split in ("test", "wide"):
+        about = [note for note in by_key[split].notes if note.startswith(f"{split}, all pairs")]
+        assert len(about) == 1
+        assert "Detectable difference" in about[0]
+    rows = [make_row(gnn=gnn, split="val") for gnn in ("a", "b")]
+    val = next(view for view in views(boards(rows)[0], {}) if view.key == "val")
+    assert val.notes == ("val is for development: choices are made on it, so nothing on it is tested.",)
+
+
+def test_levels_by_hand(board: Board) -> None:
+    chance, untrained = levels(board, 0.1)
+    assert (chance.name, chance.accuracy) == ("chance", {"test": 0.1, "wide": 0.1, "OOD": 0.1})
+    assert untrained.name == "untrained mlp"
+    assert untrained.accuracy == pytest.approx({"test": 0.11, "wide": 0.11, "OOD": 0.11})
+    assert [level.name for level in levels(board, None)] == ["untrained mlp"]
+
+
+def test_sections_below_the_charts(page: Path) -> None:
+    text = page.read_text()
+    assert "agreement of halves of the seeds" in text
+    assert "Published · CIFAR-10" in text
+    assert "not measured by this package" in text
 
 
 class Browser:
@@ -163,7 +209,7 @@ def browser(request: pytest.FixtureRequest, driver_port: int, page: Path) -> Ite
     session.post("", {}, method="DELETE")
 
 
-NAMES = """return [...document.querySelectorAll(".view:not([hidden]) tbody tr:not([hidden])")]
+NAMES = """return [...document.querySelectorAll(".view:not([hidden]) tbody:not(.others) tr:not([hidden])")]
            .map(row => row.cells[0].textContent)"""
 
 
@@ -189,8 +235,20 @@ def test_a_reader_can_use_the_page(browser: Browser) -> None:
     assert browser.run("return document.querySelectorAll('#curves polyline').length") == 4
     assert browser.run("return document.querySelectorAll('#pairs circle').length") == 6
     assert browser.run("return document.querySelectorAll('#runs circle').length") == 12
+    lines = "return ['pareto', 'curves', 'runs'].map(id => document.querySelectorAll(`#${id} .level`).length)"
+    assert browser.run(lines) == [0, 1, 0], "only learning curves reach down to chance"
+    below = "return document.querySelector('#pareto .level-name').textContent"
+    assert browser.run(below) == "below: chance 10.0 · untrained mlp 11.0"
+    browser.run("document.getElementById('levels').click()")
+    assert browser.run(lines) == [2, 1, 2]
+    browser.run("document.getElementById('levels').click()")
+    assert (
+        browser.run("return document.getElementById('levels-names').textContent") == "chance, untrained mlp"
+    )
+    assert browser.run("return document.querySelectorAll('.view:not([hidden]) .others tr').length") == 2
     overlaps = browser.run(
-        """const boxes = [...document.querySelectorAll('#pareto circle ~ text')].map(t => t.getBBox());
+        """const names = [...document.querySelectorAll('#pareto circle ~ text:not(.level-name)')];
+        const boxes = names.map(t => t.getBBox());
         return [boxes.length, boxes.filter((a, i) => boxes.some((b, j) => j > i && a.x < b.x + b.width &&
           b.x < a.x + a.width && a.y + 3 < b.y + b.height && b.y + 3 < a.y + a.height)).length]"""
     )

@@ -42,6 +42,18 @@ def test_cells_of_the_ranking(rows: list[ResultRow]) -> None:
     assert "d, wide: seed 0 failed: NaN loss." in table.notes
 
 
+def test_cpu_time_is_training_and_all_evaluations() -> None:
+    rows = [
+        make_row(seed=seed, split=split, train_cpu_seconds=90.0 + 60 * seed, eval_cpu_seconds=15.0)
+        for seed in (0, 1)
+        for split in ("test", "wide")
+    ]
+    (board,) = boards(rows)
+    assert board.entries[0].costs["cpu_seconds"] == 150  # 90 + 30 and 150 + 30
+    table = cost_table(board)
+    assert table.rows[0][table.headers.index("CPU time (min) ↓")] == "2.5"
+
+
 def test_a_score_with_a_missing_seed_is_marked(rows: list[ResultRow]) -> None:
     bad = failed_row(gnn="a", seed=2, split="wide", status="timeout", reason="60 minutes")
     table = ranking_table(boards([*rows, bad])[0], None, {})
@@ -65,7 +77,7 @@ def test_a_reproduced_method_says_so() -> None:
 def test_cost_cells(rows: list[ResultRow]) -> None:
     table = cost_table(boards(rows)[0])
     assert table.headers[1] == "GHN parameters (k)"
-    assert table.rows[0] == ("a", "100.0", "4.0", "1000", "70", "6", "–")
+    assert table.rows[0] == ("a", "100.0", "4.0", "1000", "–", "70", "6", "–")
 
 
 def test_the_cost_table_says_where_and_when_it_was_measured() -> None:

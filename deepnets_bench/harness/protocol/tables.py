@@ -69,6 +69,11 @@ class Images(Table):
         return self
 
     @property
+    def classes(self) -> int | None:
+        """How many classes there are; None where the images of a folder tell."""
+        return {"digits": 10, "mnist": 10, "cifar10": 10, "imagenet": 1000}.get(self.dataset)
+
+    @property
     def embedded(self) -> bool:
         """Do the images come with a Python package, so that they need no folder?"""
         return self.dataset in ("digits", "mnist")

@@ -85,6 +85,12 @@ class Track(Table):
         return _digest(self.identity())
 
     @property
+    def chance(self) -> float | None:
+        """The accuracy of guessing, a fraction; None where the number of classes is not known here."""
+        classes = self.images.classes
+        return None if classes is None else self.evaluation.top_k / classes
+
+    @property
     def comparable(self) -> bool:
         """False for a smoke run, and for any other change of a packaged track that keeps its name."""
         return self.name not in track_names() or self.fingerprint() == load_track(self.name).fingerprint()
