@@ -195,12 +195,13 @@ def train_frame(
     images: ImagesOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a frame of a track by its recipe, and print its digest; goes on where it was stopped."""
+    """Train a frame by its recipe, print its digest and CPU minutes; goes on where it was stopped."""
     from rich.console import Console
 
     from deepnets_bench.errors import BadInput, RunFailed
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.harness.runs.frames import train_frame as train
+    from deepnets_bench.harness.runs.provenance import cpu_name
     from deepnets_bench.harness.training.trainer import Progress
 
     protocol = load_track(name)
@@ -225,8 +226,9 @@ def train_frame(
             if not console.is_terminal and progress.step % protocol.training.log_interval == 0:
                 console.print(text, highlight=False)
 
-        digest = train(protocol, frame, target, data=data, images=images, device=device, report=show)
-    typer.echo(f'digest = "{digest}"')
+        trained = train(protocol, frame, target, data=data, images=images, device=device, report=show)
+    digest, minutes = trained.digest, trained.cpu_seconds / 60
+    typer.echo(f'digest = "{digest}"\n# trained in {minutes:.1f} CPU minutes on {cpu_name()}')
     if frame.digest not in ("", digest):
         raise RunFailed(
             f"{target} is not the frame of track '{protocol.name}', whose digest is {frame.digest}: another "

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import identify
@@ -16,6 +16,13 @@ from deepnets_bench.harness.protocol.tracks import Track, load_track, parse_trac
 from deepnets_bench.harness.training.splits import StoredArchitectures, prepare_dataset
 from deepnets_bench.system.files import write_atomically
 from deepnets_bench.system.locks import locked, writable
+
+
+class TrainedFrame(NamedTuple):
+    """The SHA-256 of a frame's file, and the CPU seconds of its training, interruptions included."""
+
+    digest: str
+    cpu_seconds: float
 
 
 def recipe_track(track: Track, frame: Frame) -> Track:
@@ -37,8 +44,8 @@ def train_frame(
     images: Path | None = None,
     device: str = "auto",
     report: Callable[[Any], None] | None = None,
-) -> str:
-    """Train a frame, write it to `out`, and return the SHA-256 of the file.
+) -> TrainedFrame:
+    """Train a frame and write it to `out`.
 
     An interrupted training goes on from its checkpoint in a hidden folder beside `out`, which is removed at
     the end; the file is the same, byte for byte on one machine's CPU. `report` gets each step's `Progress`.
@@ -79,12 +86,12 @@ def train_frame(
             report=report,
         )
         trainer.resume()
-        trainer.run()
+        state = trainer.run()
         content = frame_bytes(trainer.ghn, recipe)
         with writable(out):
             write_atomically(out, content)
     shutil.rmtree(folder)
-    return hashlib.sha256(content).hexdigest()
+    return TrainedFrame(hashlib.sha256(content).hexdigest(), state.cpu_seconds)
 
 
 def _digest(value: Any) -> str:
