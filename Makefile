@@ -8,7 +8,7 @@ CONSTRAINTS := constraints.txt
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup constraints demo pilot boards test lint docs bench gpu stress wheel clean FORCE
+.PHONY: setup constraints demo pilot boards test lint docs bench gpu stress wheel dist clean FORCE
 
 setup: .venv/.done
 
@@ -62,6 +62,12 @@ stress: setup
 
 wheel: setup
 	$(BIN)/python -m pytest tests/test_wheel.py --override-ini addopts=-q
+
+# The files of a release: the source distribution, and the wheel that is built from it.
+dist: setup
+	rm -rf dist
+	$(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')"
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 clean:
 	rm -rf .venv demo build dist *.egg-info

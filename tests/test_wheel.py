@@ -1,4 +1,4 @@
-"""The wheel, of which an editable installation tells nothing: it is whole, and works without extras."""
+"""Source distribution and wheel, of which an editable installation tells nothing: whole, and without extras."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -20,6 +21,10 @@ PACKAGES = {  # folder of the repository → folder of the wheel
     "baselines": "deepnets_bench/baselines",
 }
 IGNORED = shutil.ignore_patterns("__pycache__")
+BESIDE = (  # in the source distribution and not in the wheel
+    *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "MANIFEST.in", "Makefile", "constraints.txt"),
+    *("docs/build.py", "docs/protocol.md", "mkdocs.yml", "tests/conftest.py", "tests/test_wheel.py"),
+)
 # Code that runs before all else in the new environment: what only extras bring is not there.
 WITHOUT_EXTRAS = """
 import sys
@@ -118,13 +123,23 @@ dnb.Architecture.from_dict({}).graph(width="wide")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, as `make dist` builds it, from a copy of the repository."""
     pytest.importorskip("setuptools", minversion="77")
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package, ignore=IGNORED)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    copy, target = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("source")
+    for folder in (*PACKAGES, "docs", "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=IGNORED)
+    for name in ("pyproject.toml", "README.md", "LICENSE", *(name for name in BESIDE if "/" not in name)):
+        shutil.copy(ROOT / name, copy)
+    build = f"from setuptools.build_meta import build_sdist; build_sdist({str(target)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, stdout=subprocess.DEVNULL)
+    (built,) = target.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "-w", str(target), str(source)], check=True)
     (built,) = target.iterdir()
@@ -154,6 +169,22 @@ def dependencies() -> list[str]:
     import numpy
 
     return list(dict.fromkeys([sysconfig.get_path("purelib"), str(Path(numpy.__file__).parents[1])]))
+
+
+def test_the_source_distribution_holds_all_that_a_release_is_made_from(source: Path) -> None:
+    with tarfile.open(source) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert {*BESIDE, "pyproject.toml", "README.md", "LICENSE", "generators/recipes.py"} <= held
+    assert not [name for name in held if name.startswith("leaderboards") or "__pycache__" in name]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{citation["version"]}"\n' in project
+    assert citation["cff-version"] == "1.2.0"
+    assert all(citation[key] for key in ("message", "title", "authors", "license"))
 
 
 def test_every_module_and_data_file_is_in_it(wheel: Path) -> None:
