@@ -1,4 +1,4 @@
-"""Source distribution and wheel, of which an editable installation tells nothing: whole, and without extras."""
+"""Source distribution and wheel, of which an editable installation tells nothing: whole, and no extras needed."""
 
 from __future__ import annotations
 
