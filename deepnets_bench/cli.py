@@ -13,6 +13,7 @@ from deepnets_bench import __version__
 from deepnets_bench.commands import (
     data,
     doctor,
+    embed,
     finetune,
     gnn,
     grid,
@@ -35,7 +36,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (data, run, grid, predict, train, properties, search, finetune, gnn, leaderboard, doctor):
+for module in (
+    data,
+    run,
+    grid,
+    predict,
+    train,
+    properties,
+    search,
+    finetune,
+    embed,
+    gnn,
+    leaderboard,
+    doctor,
+):
     module.register(app)
 make_strict(app)
 

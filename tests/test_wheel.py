@@ -1,4 +1,4 @@
-"""Source distribution and wheel, of which an editable installation tells nothing: whole, and no extras needed."""
+"""Source distribution and wheel, of which an editable installation tells nothing: both are whole."""
 
 from __future__ import annotations
 

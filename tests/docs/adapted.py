@@ -79,6 +79,10 @@ COMMANDS = {
     "deepnets-bench properties direct --gnn mlp,gat,gin --seeds 0,1,2,3,4": _LABELLED,
     "deepnets-bench properties frozen leaderboards/digits/runs/*/ghn.safetensors": _LABELLED,
     "deepnets-bench properties show --mode direct --plot curves.svg": _LABELLED,
+    "deepnets-bench embed CHECKPOINT --split val,test --count 500 --out embeddings.npz": Adapted(
+        "deepnets-bench embed CHECKPOINT --split val,test --count 2 --out embeddings.npz",
+        "a thousand graphs take longer than the rest of the page",
+    ),
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --pareto speed": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10 --train --seeds 0,1,2": _LABELLED,
