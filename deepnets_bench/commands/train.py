@@ -51,6 +51,14 @@ def train(
     cutout: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Blank a square of this side in every image.")
     ] = None,
+    auxiliary: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="W", help="Weight of an auxiliary classifier's loss, such as 0.4."),
+    ] = None,
+    drop_path: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="P", help="Drop paths, at a rate that rises to P, such as 0.2."),
+    ] = None,
     width: Annotated[
         int | None, typer.Option(min=1, help="Channels of the first cell, for an architecture; the track's.")
     ] = None,
@@ -78,7 +86,13 @@ def train(
 
     protocol = load_track(track)
     recipe = recipe_of(
-        protocol.images.dataset, epochs=epochs, lr=lr, weight_decay=weight_decay, cutout=cutout
+        protocol.images.dataset,
+        epochs=epochs,
+        lr=lr,
+        weight_decay=weight_decay,
+        cutout=cutout,
+        auxiliary=auxiliary,
+        drop_path=drop_path,
     )
     weights = load_initialisation(init, trust)
     pictures = images_of(protocol, images)

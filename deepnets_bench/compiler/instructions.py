@@ -11,8 +11,12 @@ NO_ACT, RELU, GELU, HARDSWISH, RELU_DROPOUT = range(5)
 
 # Columns of the table. CONCAT reads args[IN0 : IN0 + IN1]; the others read rows IN0 and IN1 (-1: nothing).
 KIND, CELL, SLOT, OP, IN0, IN1, ACT, OUT_CH, IN_CH = range(9)
-KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, DILATION, GROUPS, BIAS, CROP = range(9, 19)
-N_COLUMNS = 19
+KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, DILATION, GROUPS, BIAS, CROP, ROLE = range(9, 20)
+N_COLUMNS = 20
+
+# Bits of ROLE, for training: the value of a cell's operation that is not an identity (drop-path drops these),
+# and the value of the cell that an auxiliary classifier reads.
+OP_VALUE, AUXILIARY_INPUT = 1, 2
 
 # Modules that own parameters; `Program.module_name` fills in the cell and the operation.
 _OPS = "cells.{cell}._ops.{op}."

@@ -77,6 +77,8 @@ def emit(code, width, image_size, num_classes, fc_dim):  # type: ignore[no-untyp
                     table, n, args, n_args, op, cell, 2 * step + side, states[source],
                     c_in if source < 2 else current, current, stride, norm,
                 )  # fmt: skip
+                if out >= 0 and out != states[source]:
+                    table[out, ir.ROLE] |= ir.OP_VALUE
                 pair = (pair[1], out)
             a, b = pair
             if a >= 0 and b >= 0:
@@ -90,6 +92,8 @@ def emit(code, width, image_size, num_classes, fc_dim):  # type: ignore[no-untyp
             else (normal_concat_at, code[ir.CONCAT_NORMAL])
         )
         n, n_args, out = add_concat(table, n, args, n_args, cell, states, code, concat_at, n_concat)
+        if out >= 0 and cell == 2 * n_cells // 3:
+            table[out, ir.ROLE] |= ir.AUXILIARY_INPUT
         s0, s1 = s1, out
         before_last, last = last, n_concat * current
         reduced = reduction

@@ -54,6 +54,7 @@ class Program:
     valid: bool
     tracks_statistics: bool = False
     slot_names: tuple[str, ...] = SLOT_NAMES
+    has_norms: bool = True  # of its kind: one of attention alone has none, and would have them elsewhere
 
     def __len__(self) -> int:
         return len(self.table)
@@ -143,5 +144,5 @@ def compile_code(code: np.ndarray, size: NetworkSize) -> Program:
     """Compile a valid encoded architecture (int32) at a size that was checked."""
     fc_dim = size.fc_dim or int(code[FC_DIM])
     table, args, n_rows, n_args, valid = emit(code, size.width, size.image_size, size.num_classes, fc_dim)
-    tracks_statistics = NORMS[code[NORM_KIND]] == "bn-track"
-    return Program(table[:n_rows], args[:n_args], bool(valid), tracks_statistics)
+    norm = NORMS[code[NORM_KIND]]
+    return Program(table[:n_rows], args[:n_args], bool(valid), norm == "bn-track", has_norms=norm != "none")

@@ -12,6 +12,8 @@ from typing import Any
 
 from deepnets_bench.errors import BadInput, UnknownName
 
+_LATER = ("auxiliary", "drop_path")  # fields that recipes of earlier results lack; 0 turns them off
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -28,6 +30,8 @@ class Recipe:
     weight_decay: float = 3e-4
     clip_grad_norm: float = 5.0
     cutout: int = 0  # side of the square that is blanked in every training image
+    auxiliary: float = 0.0  # weight of the auxiliary classifier's loss; 0.4 for 600 epochs in the paper
+    drop_path: float = 0.0  # would be the probability of dropping in an epoch after the last; 0.2 there
     converged_at: float = 0.5  # training accuracy over an epoch's worth of steps from which it has converged
     noise: float = 0.08  # standard deviation, on pixels in [0, 1], of `accuracy_noise`
 
@@ -40,6 +44,8 @@ class Recipe:
             "weight_decay": (0, math.inf),
             "clip_grad_norm": (0, math.inf),
             "cutout": (0, math.inf),
+            "auxiliary": (0, math.inf),
+            "drop_path": (0, 1),
             "converged_at": (0, 1),
             "noise": (0, 1),
         }
@@ -54,9 +60,17 @@ class Recipe:
         """Learning rate of an epoch, counted from 0."""
         return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
 
+    def drop_rate(self, epoch: int) -> float:
+        """Probability that drop-path drops a value in an epoch, counted from 0: it rises linearly."""
+        return self.drop_path * epoch / self.epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, without later fields that are off: older results keep their recipe and digest."""
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value}
+
     def digest(self) -> str:
         """12 hexadecimal digits that any change of the recipe changes."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
 
 # Of the labels and of `train`, by image set. Digits: short, so that accuracies of networks spread over most

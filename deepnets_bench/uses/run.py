@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from deepnets_bench.system.files import reading, replacing, write_atomically
 from deepnets_bench.system.locks import writable
 from deepnets_bench.uses.initialisation import initialise
 from deepnets_bench.uses.recipe import Recipe
+from deepnets_bench.uses.regularisation import check_regularisable
 from deepnets_bench.uses.training import NETWORK_WEIGHTS, Epoch, Training, shots, streams_of, train
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class NetworkRun:
             "init": self.init,
             "shots": self.shots,
             "seed": seed,
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.to_dict(),
         }
 
 
@@ -99,6 +100,7 @@ def _held(
     with streams_of(seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
         module = build()
         initialise(module, weights, (3, size, size), images.num_classes)
+    check_regularisable(module, run.recipe)
     write_atomically(folder / _NOTE, _json(identity))  # after all that can be wrong with what was asked for
     training = train(module, images, run.track.images, run.recipe, seed, folder=folder, report=report)
     result = identity | _outcome(training, module)

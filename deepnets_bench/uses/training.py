@@ -19,20 +19,23 @@ from deepnets_bench.errors import BadInput, NotFinite
 from deepnets_bench.harness.images.sets import ImagePart, ImageSet
 from deepnets_bench.harness.randomness import DROPOUT, Streams
 from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_checkpoint
-from deepnets_bench.networks.network import Network, execute
+from deepnets_bench.networks.network import Network
 from deepnets_bench.uses.recipe import Recipe
+from deepnets_bench.uses.regularisation import RegularisedNetwork, check_regularisable, run_network
 
 if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tables import Images
 
 NETWORK_WEIGHTS = "initial weights of the network"
+AUXILIARY_WEIGHTS = "initial weights of the auxiliary classifier"
 CUTOUT = "places that are cut out"  # (step)
+DROP_PATH = "paths that are dropped"  # (step)
 _EVALUATION_BATCH = 64  # as of predicted networks: norms without running statistics use those of a batch
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of the learning curve: means over the epoch's steps."""
+    """A row of the learning curve: means over the epoch's steps; `loss` is all that is minimised."""
 
     epoch: int
     lr: float
@@ -83,7 +86,8 @@ def train(
     had not been interrupted.
 
     Raises `NotFinite` where the loss is no longer finite, `BadInput` for a module without logits
-    [batch, classes], and for a checkpoint of another recipe or seed.
+    [batch, classes] or without cells where the recipe needs them, and for a checkpoint of another recipe or
+    seed.
     """
     return _Trainer(module, images, protocol, recipe, seed, folder).run(part, report)
 
@@ -102,12 +106,22 @@ class _Trainer:
         self.key = [recipe.digest(), seed]
         self.protocol = protocol.model_copy(update={"batch_size": recipe.batch_size})
         self.streams = streams_of(seed)
+        check_regularisable(module, recipe)
+        self.regularised = self._regularised()
+        self.trained = self.regularised or module  # all that has parameters
         self.steps = max(1, len(images.train) // min(recipe.batch_size, len(images.train)))
         self.optimiser = torch.optim.SGD(
-            module.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
+            self.trained.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
         )
         self.state = Training()
         self.recent: deque[float] = deque(maxlen=self.steps)  # training accuracies of the last steps
+
+    def _regularised(self) -> RegularisedNetwork | None:
+        recipe, images = self.recipe, self.images.train
+        if not isinstance(self.module, Network) or not (recipe.auxiliary or recipe.drop_path):
+            return None
+        with self.streams.seeded(torch.device("cpu"), AUXILIARY_WEIGHTS):
+            return RegularisedNetwork(self.module, recipe.auxiliary > 0, images.size).to(images.device)
 
     def run(self, part: str, report: Callable[[Epoch], None] | None) -> Training:
         self._resume()
@@ -128,10 +142,10 @@ class _Trainer:
         lr = recipe.rate(epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        self.module.train()
+        self.trained.train()
         outcomes = []
         for step in range(epoch * self.steps, (epoch + 1) * self.steps):
-            loss, correct = self._step(step)
+            loss, correct = self._step(step, recipe.drop_rate(epoch))
             outcomes.append((loss, correct))
             self.recent.append(correct)
             full = len(self.recent) == self.steps
@@ -142,20 +156,28 @@ class _Trainer:
         loss, correct = (sum(column) / self.steps for column in zip(*outcomes, strict=True))
         state.curve.append(Epoch(epoch + 1, lr, loss, correct, state.cpu_seconds))
 
-    def _step(self, step: int) -> tuple[float, float]:
+    def _step(self, step: int, drop_rate: float) -> tuple[float, float]:
         images, labels = self.images.training_batch(step, self.streams, self.protocol)
         if self.recipe.cutout:
             images = _cut_out(images, self.recipe.cutout, self.streams, step)
         self.optimiser.zero_grad(set_to_none=True)
         with self.streams.seeded(images.device, DROPOUT, step):
-            logits = logits_of(self.module, images)
+            logits, auxiliary = self._logits(images, step, drop_rate)
         loss = F.cross_entropy(logits, labels)
+        if auxiliary is not None:
+            loss = loss + self.recipe.auxiliary * F.cross_entropy(auxiliary, labels)
         if not math.isfinite(loss.item()):
             raise NotFinite(f"The loss is {loss.item()} at step {step + 1}.")
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.recipe.clip_grad_norm)
         self.optimiser.step()
         return loss.item(), (logits.detach().argmax(1) == labels).float().mean().item()
+
+    def _logits(self, images: Tensor, step: int, drop_rate: float) -> tuple[Tensor, Tensor | None]:
+        if self.regularised is None:
+            return logits_of(self.module, images), None
+        logits, auxiliary = self.regularised(images, drop_rate, self.streams.generator(DROP_PATH, step))
+        return logits, auxiliary
 
     def _save(self) -> None:
         if self.folder is None:
@@ -164,7 +186,7 @@ class _Trainer:
             "key": self.key,
             "state": asdict(self.state),
             "recent": list(self.recent),
-            "weights": self.module.state_dict(),
+            "weights": self.trained.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
         save_checkpoint(self.folder, len(self.state.curve), content)
@@ -180,16 +202,14 @@ class _Trainer:
         state: dict[str, Any] = content["state"]
         self.state = Training(**state | {"curve": [Epoch(**row) for row in state["curve"]]})
         self.recent.extend(content["recent"])
-        self.module.load_state_dict(content["weights"])
+        self.trained.load_state_dict(content["weights"])
         self.optimiser.load_state_dict(content["optimiser"])
 
 
 def logits_of(module: nn.Module, images: Tensor) -> Tensor:
     """Logits [batch, classes] of any module; of several outputs the first one, or the one called 'logits'."""
     if isinstance(module, Network):
-        statistics = dict(module.named_buffers()) if module.program.tracks_statistics else None
-        params = dict(module.named_parameters())
-        return execute(module.steps, images, params, module.training, statistics, fast=True)
+        return run_network(module, images)
     output = module(images)
     while not isinstance(output, Tensor):
         if isinstance(output, Mapping):

@@ -69,6 +69,10 @@ COMMANDS = {
     "deepnets-bench train torchvision:resnet18 --shots 20 --init orthogonal": _small(
         "deepnets-bench train torchvision:resnet18 --shots 2 --init orthogonal --track tiny.toml"
     ),
+    "deepnets-bench train test/12 --epochs 600 --cutout 8 --drop-path 0.2 --auxiliary 0.4 --out long": _small(
+        "deepnets-bench train test/12 --epochs 2 --cutout 8 --drop-path 0.2 --auxiliary 0.4 --out long "
+        "--track tiny.toml"
+    ),
     "deepnets-bench label --split val,test --count 500": _small(
         "deepnets-bench label --split val --count 1 --seeds 0 --track tiny.toml --jobs 1"
     ),
