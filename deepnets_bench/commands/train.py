@@ -77,10 +77,11 @@ def train(
     """
     import torch
 
+    from deepnets_bench.harness.images.loading import fingerprint
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.uses.initialisation import load_initialisation, name_of
     from deepnets_bench.uses.labelling import images_of
-    from deepnets_bench.uses.models import build_model
+    from deepnets_bench.uses.models import build_model, source_digest
     from deepnets_bench.uses.recipe import recipe_of
     from deepnets_bench.uses.run import NetworkRun, run_seed
 
@@ -104,7 +105,16 @@ def train(
             model, classes, size, channels, {}, torch.device("cpu"), protocol.evaluation.fc_dim
         )
 
-    run = NetworkRun(model, protocol, recipe, name_of(init), shots)
+    run = NetworkRun(
+        model,
+        protocol,
+        recipe,
+        name_of(init),
+        shots,
+        width=channels,
+        source=source_digest(model),
+        images=fingerprint(protocol.images, images),
+    )
     folder = out or Path("trainings") / _slug(model)
     for number, seed in enumerate(_numbers(seeds)):
         result = run_seed(

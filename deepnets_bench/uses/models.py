@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -51,6 +52,12 @@ def build_model(
     architecture = find_architecture(model)
     with device:
         return architecture.build(width, image_size, num_classes, fc_dim)
+
+
+def source_digest(model: str) -> str:
+    """12 hexadecimal digits of the file that MODEL names, '' where it names none."""
+    path = next((path for path in (model, model.rpartition(":")[0]) if path and Path(path).is_file()), None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else ""
 
 
 def _torchvision_model(

@@ -51,6 +51,8 @@ class Recipe:
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
+            if name in ("epochs", "batch_size", "cutout") and not isinstance(value, int):
+                raise BadInput(f"{name} of a recipe must be a whole number, not {value!r}.")
             if not isinstance(value, (int, float)) or not low <= value <= high or math.isinf(value):
                 raise BadInput(
                     f"{name} of a recipe must be a number from {low:g} to {high:g}, not {value!r}."

@@ -32,13 +32,20 @@ _NOTE = "training.json"  # what a folder is for
 
 @dataclass(frozen=True)
 class NetworkRun:
-    """What is trained: a model by its name, on a track's images, from initial weights by their name."""
+    """What is trained: a model by its name, on a track's images, from initial weights by their name.
+
+    `width` is that of an architecture, `source` the digest of the model's file, and `images` that of the
+    folder of images, where there are such.
+    """
 
     model: str
     track: Track
     recipe: Recipe
     init: str
     shots: int | None = None  # training images of each class; all when None
+    width: int | None = None
+    source: str = ""
+    images: str = ""
 
     def identity(self, seed: int) -> dict[str, Any]:
         """All that decides the result, as plain data."""
@@ -49,6 +56,9 @@ class NetworkRun:
             "track_digest": self.track.fingerprint(),
             "init": self.init,
             "shots": self.shots,
+            "width": self.width,
+            "source": self.source,
+            "images": self.images,
             "seed": seed,
             "recipe": self.recipe.to_dict(),
         }

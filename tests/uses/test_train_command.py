@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from deepnets_bench.cli import app
 from deepnets_bench.errors import BadInput
+from deepnets_bench.generators import sample
 from deepnets_bench.harness.protocol.tracks import track_text
 from deepnets_bench.uses.labelling import label_one, label_tasks
 from deepnets_bench.uses.recipe import recipe_of
@@ -53,3 +54,27 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(track, tmp_path):
         run("test/1", "--shots", "5000", *out)
     with pytest.raises(BadInput, match="Seeds are whole numbers"):
         run("test/1", "--seeds", "a", *out)
+
+
+def test_a_folder_is_for_one_width_source_and_regularisation(track, tmp_path):
+    out = ["--track", str(track), "--epochs", "1", "--out", str(tmp_path / "out")]
+    source = tmp_path / "mine.json"
+    source.write_text(json.dumps(sample("test", 1).to_dict()))
+    run(str(source), "--auxiliary", "0.4", "--drop-path", "0.2", *out)
+    assert json.loads((tmp_path / "out/seed-0/result.json").read_text())["recipe"]["auxiliary"] == 0.4
+    for arguments, message in (
+        (["--width", "12", "--auxiliary", "0.4", "--drop-path", "0.2"], "another width"),
+        (["--drop-path", "0.2"], "another recipe"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            run(str(source), *arguments, *out)
+    source.write_text(json.dumps(sample("test", 2).to_dict()))
+    with pytest.raises(BadInput, match="another source"):
+        run(str(source), "--auxiliary", "0.4", "--drop-path", "0.2", *out)
+
+
+def test_what_has_no_cells_is_refused_before_anything_is_left(track, tmp_path):
+    out = ["--track", str(track), "--epochs", "1", "--out", str(tmp_path / "out")]
+    with pytest.raises(BadInput, match="for architectures made of cells"):
+        run("resnet50", "--auxiliary", "0.4", *out)
+    assert not list((tmp_path / "out").rglob("training.json"))

@@ -187,6 +187,8 @@ def test_unknown_initial_weights_and_recipes_are_refused():
         recipe_of("digits", steps=3)
     with pytest.raises(BadInput, match="momentum of a recipe must be a number from 0 to 1, not 2"):
         Recipe(momentum=2)
+    with pytest.raises(BadInput, match=r"epochs of a recipe must be a whole number, not 2\.5"):
+        Recipe(epochs=2.5)
     assert recipe_of("digits", epochs=None) == recipe_of("digits")
     assert recipe_of("digits", epochs=9).digest() != recipe_of("digits").digest()
 
