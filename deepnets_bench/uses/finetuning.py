@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import StringIO
@@ -157,6 +157,11 @@ def run_fine_tuning(
         raise Interrupted(
             f"Interrupted after {done:,} of {len(tasks):,} trainings; their rows are in {path}, and the same "
             "command goes on from there."
+        ) from None
+    except BrokenExecutor:
+        raise RunFailed(
+            f"A worker process died (killed, or out of memory); the rows of {done:,} trainings are in "
+            f"{path}, and the same command goes on from there."
         ) from None
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -121,7 +120,7 @@ def run_labelling(
             f"Interrupted after {done:,} of {len(tasks):,} trainings; their rows are in {path}, and the same "
             "command goes on from there."
         ) from None
-    except BrokenProcessPool:
+    except BrokenExecutor:
         raise RunFailed(
             f"A worker process died (killed, or out of memory); the rows of {done:,} trainings are in "
             f"{path}, and the same command goes on from there."
@@ -132,6 +131,11 @@ def _check_same(label: Label, task: LabelTask, path: Path) -> None:
     """Raise `BadInput` where a row that is there was made in another way than the task asks for."""
     asked = (task.track.name, task.track.version, task.recipe.digest())
     made = (label.track, label.track_version, label.recipe_digest)
+    if asked == made and label.track_digest != task.track.fingerprint():
+        raise BadInput(
+            f"{path} holds labels of track {made[0]} v{made[1]} as it was before it was changed; give it "
+            "another version, and label into another file."
+        )
     if asked != made:
         raise BadInput(
             f"{path} holds labels of track {made[0]} v{made[1]} and recipe {made[2]}, not of {asked[0]} "

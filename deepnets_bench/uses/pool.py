@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from typing import TypeVar
 
 from deepnets_bench.system.signals import interrupt_held_back
@@ -12,13 +21,17 @@ from deepnets_bench.system.signals import interrupt_held_back
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+# A Dask worker may have many threads, but the generators of PyTorch that tasks seed are the process's.
+_ALONE = threading.Lock()
+
 
 def carried_out(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, executor: Executor | None
 ) -> Iterator[Result]:
     """Results of tasks as they are finished; when closed early, lets those that run end.
 
-    Raises what the function does, and `BrokenProcessPool` where a process died.
+    In one process tasks run one at a time, whatever its number of threads. Raises what the function does,
+    after all results that have come, and `BrokenExecutor` where a process died or the cluster was lost.
     """
     if executor is None and min(workers, len(tasks)) <= 1:
         yield from map(function, tasks)
@@ -27,12 +40,30 @@ def carried_out(
     pending: set[Future[Result]] = set()
     try:
         with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their task
-            pending = {pool.submit(function, task) for task in tasks}
+            pending = {pool.submit(_alone, function, task) for task in tasks}
         while pending:
             ended, pending = wait(pending, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in ended)
+            errors = {future: _error_of(future) for future in ended}
+            yield from (future.result() for future in ended if errors[future] is None)
+            if error := next(filter(None, errors.values()), None):
+                raise error
     finally:
         for future in pending:
             future.cancel()
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(function: Callable[[Task], Result], task: Task) -> Result:
+    with _ALONE:
+        return function(task)
+
+
+def _error_of(future: Future[Result]) -> BaseException | None:
+    """What a future that has ended raises; Dask's own errors as those of a process pool."""
+    try:
+        error = future.exception()
+    except CancelledError as cancelled:
+        error = cancelled
+    lost = isinstance(error, CancelledError) or type(error).__name__ == "KilledWorker"  # an extra's class
+    return BrokenExecutor(str(error)) if lost else error

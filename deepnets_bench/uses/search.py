@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepnets_bench.compiler.instructions import IMAGENET_FROM
-from deepnets_bench.errors import BadInput, Interrupted
+from deepnets_bench.errors import BadInput, Interrupted, RunFailed
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.system.files import reading, replacing, write_atomically
 from deepnets_bench.system.locks import writable
@@ -94,6 +94,11 @@ def embeddings_of_split(
         raise Interrupted(
             f"Interrupted after {done:,} of {count:,} architectures; their embeddings are in {place}, and "
             "the same command goes on from there."
+        ) from None
+    except BrokenExecutor:
+        raise RunFailed(
+            f"A worker process died (killed, or out of memory); the embeddings of {done:,} architectures are "
+            f"in {place}, and the same command goes on from there."
         ) from None
     return np.concatenate([_read(task) for task in tasks])
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from deepnets_bench.errors import BadInput, Interrupted, UnknownName
-from deepnets_bench.harness.protocol.tracks import Track
+from deepnets_bench.cli import app
+from deepnets_bench.errors import BadInput, Interrupted, RunFailed, UnknownName
+from deepnets_bench.harness.protocol.tracks import Track, load_track, track_text
 from deepnets_bench.uses import labelling, timing
+from deepnets_bench.uses import recipe as recipes
 from deepnets_bench.uses.labelling import LabelTask, label_one, label_tasks, run_labelling
 from deepnets_bench.uses.labels import COLUMNS, Label, append_labels, read_labels, table_of
 from deepnets_bench.uses.recipe import Recipe
@@ -28,6 +33,10 @@ def label(split: str = "val", index: int = 0, seed: int = 0, **changes: object) 
         "device": "a, b", "timestamp": "2026-11-25T00:00:00Z",
     }  # fmt: skip
     return Label.model_validate(values | changes)
+
+
+def results(path: Path) -> list[dict[str, object]]:
+    return [row.model_dump(exclude={"cpu_seconds", "timestamp"}) for row in read_labels(path)]
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +119,60 @@ def test_a_label_is_the_same_every_time(tasks):
 def test_processes_give_the_same_labels(tasks, tmp_path):
     run_labelling(tasks[:2], tmp_path / "one.csv")
     run_labelling(tasks[:2], tmp_path / "two.csv", workers=2)
-    one, two = (
-        [row.model_dump(exclude={"cpu_seconds", "timestamp"}) for row in read_labels(tmp_path / name)]
-        for name in ("one.csv", "two.csv")
-    )
-    assert one == two
+    assert results(tmp_path / "one.csv") == results(tmp_path / "two.csv")
+
+
+def test_threads_of_one_process_give_the_same_labels(tasks, tmp_path):
+    """As of a Dask worker with several: PyTorch's generators are those of the process."""
+    run_labelling(tasks[:2], tmp_path / "one.csv")
+    with ThreadPoolExecutor(2) as executor:
+        run_labelling(tasks[:2], tmp_path / "two.csv", executor=executor)
+    assert results(tmp_path / "one.csv") == results(tmp_path / "two.csv")
+
+
+def test_a_dask_cluster_gives_the_same_labels(data, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="Dask is an extra")
+    monkeypatch.setattr(recipes, "RECIPES", {"digits": RECIPE})
+    path = tmp_path / "tiny.toml"
+    path.write_text(track_text("digits").replace("max_images = 359", "max_images = 64"))
+    arguments = ["label", "--split", "val", "--count", "2", "--track", str(path), "--data", str(data)]
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
+        there = [*arguments, "--seeds", "0", "--scheduler", cluster.scheduler_address]
+        shown = CliRunner().invoke(
+            app, [*there, "--out", str(tmp_path / "there.csv")], catch_exceptions=False
+        )
+    assert "val, accuracy" in shown.output
+    run_labelling(label_tasks(load_track(str(path)), ["val"], 2, [0], RECIPE, data), tmp_path / "here.csv")
+    assert results(tmp_path / "there.csv") == results(tmp_path / "here.csv")
+    with pytest.raises(BadInput, match="--jobs or --scheduler, not both"):
+        CliRunner().invoke(app, [*there, "--jobs", "1"], catch_exceptions=False)
+
+
+def test_results_are_kept_that_come_with_an_error(tasks, tmp_path, monkeypatch):
+    """All four have ended before the first is looked at."""
+    good = label_one(tasks[0])
+
+    class Ended(ThreadPoolExecutor):
+        def submit(self, function, /, *args, **named):
+            future = super().submit(function, *args, **named)
+            concurrent.futures.wait([future])
+            return future
+
+    def some_fail(task: LabelTask) -> Label:
+        if task.index == 1:
+            raise KilledWorker("no luck")
+        return good.model_copy(update={"split": task.split, "seed": task.seed})
+
+    class KilledWorker(Exception):
+        pass
+
+    monkeypatch.setattr(labelling, "label_one", some_fail)
+    with (
+        Ended(1) as executor,
+        pytest.raises(RunFailed, match=r"A worker process died .* the rows of 2 trainings"),
+    ):
+        run_labelling(tasks[:4], tmp_path / "labels.csv", executor=executor)
+    assert [row.split for row in read_labels(tmp_path / "labels.csv")] == ["val", "wide"]
 
 
 def test_an_interruption_keeps_what_is_finished(tasks, tmp_path, monkeypatch):
@@ -149,6 +207,9 @@ def test_rows_of_another_recipe_or_architecture_are_refused(track, data, tasks, 
     append_labels(path, [row.model_copy(update={"fingerprint": "0" * 32})])
     with pytest.raises(BadInput, match="labels another architecture as val/0"):
         run_labelling(tasks[:1], path)
+    append_labels(path, [row.model_copy(update={"track_digest": "0" * 16})])
+    with pytest.raises(BadInput, match="of track tiny v1 as it was before it was changed"):
+        run_labelling(tasks[:1], path)
     with pytest.raises(UnknownName, match="split 'vall'"):
         label_tasks(track, ["vall"], 1, [0], RECIPE, data)
 
@@ -181,6 +242,38 @@ def test_times_are_measured_once_each_and_kept(tasks, tmp_path, monkeypatch):
     timing.run_timing(tasks, path)  # of two seeds: an architecture is measured once
     assert len(measured) == 3
     assert len(timing.read_times(path)) == 4
-    path.write_text("split,index\n")
-    with pytest.raises(BadInput, match="is no file of inference times"):
-        timing.read_times(path)
+    text = path.read_text()
+    for content, message in (
+        ("split,index\n", "is no file of inference times"),
+        (text[:-5], "ends in the middle of a row"),
+        (text + text.splitlines()[1] + "\n", "holds an architecture twice"),
+    ):
+        path.write_text(content)
+        with pytest.raises(BadInput, match=message):
+            timing.read_times(path)
+
+
+def test_times_are_kept_one_by_one_and_those_of_something_else_refused(tasks, tmp_path, monkeypatch):
+    path = tmp_path / timing.TIMES
+    timing.run_timing(tasks[:1], path)
+    [row] = timing.read_times(path)
+    measure = timing.measure
+
+    def stops(task: LabelTask) -> timing.InferenceTime:
+        if task.split == "wide":
+            raise KeyboardInterrupt
+        return measure(task)
+
+    monkeypatch.setattr(timing, "measure", stops)
+    with pytest.raises(Interrupted, match=r"after 2 of 4 networks; .* goes on from there"):
+        timing.run_timing(tasks, path)
+    assert len(timing.read_times(path)) == 2
+    for changes, message in (
+        ({"device": "an abacus"}, "holds times of an abacus, not of"),
+        ({"width": 64}, "holds times at width 64 and 16 pixels, not at 8 and 16"),
+        ({"fingerprint": "0" * 32}, "has the time of another architecture as val/0"),
+    ):
+        path.unlink()
+        timing._append(path, row.model_copy(update=changes))
+        with pytest.raises(BadInput, match=message):
+            timing.run_timing(tasks[:1], path)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from deepnets_bench import GHN
 from deepnets_bench.cli import app
 from deepnets_bench.commands import search as command
+from deepnets_bench.commands.progress import cluster_executor
 from deepnets_bench.errors import BadInput, Interrupted
 from deepnets_bench.generators import sample
 from deepnets_bench.harness.protocol.tracks import load_track
@@ -113,3 +114,16 @@ def test_the_command_finds_trains_and_compares(ghn, data, tmp_path, monkeypatch)
     assert front.exit_code == 0
     with pytest.raises(BadInput, match="another property than accuracy"):
         CliRunner().invoke(app, [*arguments, "--pareto", "accuracy"], catch_exceptions=False)
+
+
+def test_a_dask_cluster_gives_the_same_embeddings(ghn, data, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="Dask is an extra")
+    track = load_track("digits")
+    monkeypatch.setattr(search, "CHUNK", 4)
+    here = search.embeddings_of_split(track, data, ghn, 10, tmp_path / "here")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+        cluster_executor(cluster.scheduler_address) as executor,
+    ):
+        there = search.embeddings_of_split(track, data, ghn, 10, tmp_path / "there", executor=executor)
+    assert np.array_equal(here, there)
