@@ -204,7 +204,7 @@ def check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
 
 
 def _bounds(labels: Path) -> dict[str, float | None]:
-    """Kendall's tau between two trainings of a test architecture, by property; empty without labels."""
+    """What a perfect predictor of noisy labels would reach, by property; empty without labels."""
     from deepnets_bench.uses.labels import read_labels
     from deepnets_bench.uses.properties.protocol import PROTOCOL
     from deepnets_bench.uses.reliability import reliability
@@ -212,7 +212,7 @@ def _bounds(labels: Path) -> dict[str, float | None]:
     if not labels.exists():
         return {}
     found = reliability(read_labels(labels))
-    return {row.property: row.tau for row in found if row.split == PROTOCOL.test_split}
+    return {row.property: row.bound for row in found if row.split == PROTOCOL.test_split}
 
 
 def _print(out: Path, mode: str, study: Study) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ from deepnets_bench.uses.labels import PROPERTIES, Label
 class Reliability:
     """Of one property on one split, over the architectures that all seeds have labelled.
 
-    `tau` is Kendall's tau between two seeds, the mean over their pairs; None with one seed. It bounds how
-    well any predictor can do against labels of one seed. `censored` is the share of labels that are.
+    `tau` is Kendall's tau between two seeds, the mean over their pairs; `bound` what a predictor could reach
+    (`noise_bound`); both None with one seed. `censored` is the share of labels that are.
     """
 
     split: str
@@ -31,6 +32,7 @@ class Reliability:
     high: float
     censored: float
     tau: float | None
+    bound: float | None
 
 
 def reliability(labels: Sequence[Label]) -> list[Reliability]:
@@ -61,6 +63,7 @@ def _of_property(
     censored = (
         [not by_seed[seed].converged for by_seed in architectures for seed in seeds] if cut else [False]
     )
+    tau = statistics.fmean(taus) if taus else None
     return Reliability(
         split,
         name,
@@ -70,8 +73,22 @@ def _of_property(
         statistics.fmean(values),
         max(values),
         statistics.fmean(censored),
-        statistics.fmean(taus) if taus else None,
+        tau,
+        None if tau is None else noise_bound(tau, len(seeds)),
     )
+
+
+def noise_bound(tau: float, seeds: int) -> float:
+    """Kendall's tau of a predictor that knows every expected label, against the mean labels of some seeds.
+
+    `tau` is that between two seeds; it is below the bound, because both seeds have noise. Under the normal
+    model tau = 2/π·arcsin(ρ) (Kendall and Gibbons 1990, "Rank Correlation Methods", chapter 10). ρ between
+    two seeds is the reliability of one label, S·ρ / (1 + (S − 1)·ρ) that of the mean of S (Spearman 1910,
+    Brown 1910), and a mean correlates with what it estimates by the square root of its reliability.
+    """
+    rho = max(0.0, math.sin(math.pi / 2 * tau))
+    of_mean = seeds * rho / (1 + (seeds - 1) * rho)
+    return 2 / math.pi * math.asin(math.sqrt(of_mean))
 
 
 def reliability_table(labels: Sequence[Label]) -> Table:
@@ -85,16 +102,17 @@ def reliability_table(labels: Sequence[Label]) -> Table:
             f"{found.mean:.3f}",
             f"{found.high:.3f}",
             f"{found.censored:.0%}" if found.property == "convergence" else "",
-            "-" if found.tau is None else f"{found.tau:.3f}",
+            *("-" if value is None else f"{value:.3f}" for value in (found.tau, found.bound)),
         )
         for found in reliability(labels)
     ]
     failed = sum(bool(label.failure) for label in labels)
     notes = [
-        "tau: Kendall's tau between the labels of two seeds, which bounds any predictor's.",
+        "tau: Kendall's tau between the labels of two seeds. bound: that of a predictor that knows every "
+        "expected label, against the means over the seeds (normal model).",
         "censored: trainings that never converged.",
     ]
     if failed:
         notes.append(f"{failed} trainings failed; their architectures are left out.")
-    headers = ("property", "architectures", "seeds", "min", "mean", "max", "censored", "tau")
+    headers = ("property", "architectures", "seeds", "min", "mean", "max", "censored", "tau", "bound")
     return Table("Labels", headers, tuple(rows), tuple(notes))

@@ -6,7 +6,9 @@ import concurrent.futures
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from typer.testing import CliRunner
 
 from deepnets_bench.cli import app
@@ -17,7 +19,7 @@ from deepnets_bench.uses import recipe as recipes
 from deepnets_bench.uses.labelling import LabelTask, label_one, label_tasks, run_labelling
 from deepnets_bench.uses.labels import COLUMNS, Label, append_labels, read_labels, table_of
 from deepnets_bench.uses.recipe import Recipe
-from deepnets_bench.uses.reliability import reliability, reliability_table
+from deepnets_bench.uses.reliability import noise_bound, reliability, reliability_table
 from tests.harness.conftest import tiny_track
 
 RECIPE = Recipe(epochs=1, batch_size=256)
@@ -226,8 +228,24 @@ def test_reliability_is_kendalls_tau_between_seeds():
     convergence = reliability(rows)[2]
     assert convergence.censored == pytest.approx(1 / 6)
     table = reliability_table(rows)
-    assert table.rows[0][-1] == f"{reliability(rows)[0].tau:.3f}"
-    assert reliability([label()])[0].tau is None
+    found = reliability(rows)[0]
+    assert found.bound == noise_bound(found.tau, 2)
+    assert table.rows[0][-2:] == (f"{found.tau:.3f}", f"{found.bound:.3f}")
+    assert (reliability([label()])[0].tau, reliability([label()])[0].bound) == (None, None)
+
+
+def test_the_bound_by_label_noise_by_hand_and_by_simulation():
+    """tau 1/3 is ρ = 1/2, of two seeds 2/3; one seed that half is noise leaves arcsin(√½) = π/4: tau 1/2."""
+    assert noise_bound(1 / 3, 1) == pytest.approx(1 / 2)
+    assert noise_bound(1 / 3, 2) == pytest.approx(2 / np.pi * np.arcsin(np.sqrt(2 / 3)))
+    assert (noise_bound(1.0, 2), noise_bound(0.0, 2), noise_bound(-0.2, 2)) == (1, 0, 0)
+    random = np.random.default_rng(0)
+    expected = random.standard_normal(4000)
+    seeds = expected + 0.7 * random.standard_normal((3, 4000))
+    between = np.mean([kendalltau(seeds[a], seeds[b]).statistic for a, b in ((0, 1), (0, 2), (1, 2))])
+    reached = kendalltau(expected, seeds.mean(0)).statistic
+    assert noise_bound(float(between), 3) == pytest.approx(reached, abs=0.02)
+    assert reached > between + 0.1
 
 
 def test_times_are_measured_once_each_and_kept(tasks, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def learning_curves(
 ) -> Figure:
     """A panel a property: tau of every GNN or baseline over the number of labels, mean ± std over seeds.
 
-    The dashed line is tau between two trainings of one architecture, from `bounds`.
+    The dashed line is what a perfect predictor would reach, from `bounds`.
     """
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def learning_curves(
             panel.errorbar(*zip(*points, strict=True), marker="o", markersize=3, capsize=2, label=name)
         bound = bounds.get(target)
         if bound is not None:
-            panel.axhline(bound, linestyle="--", color="grey", label="two trainings")
+            panel.axhline(bound, linestyle="--", color="grey", label="label noise")
         panel.set_xscale("log")
         panel.set_xticks(counts, labels=[str(count) for count in counts], minor=False)
         panel.minorticks_off()
