@@ -19,6 +19,7 @@ from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.table import to_markdown
 from deepnets_bench.uses.labels import append_labels
 from deepnets_bench.uses.properties import study as work
+from deepnets_bench.uses.properties import zero_cost
 from deepnets_bench.uses.properties.direct import predict_directly
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.features import FEATURES, graph_features
@@ -29,7 +30,13 @@ from deepnets_bench.uses.properties.results import PropertyRow, append_results, 
 from deepnets_bench.uses.properties.study import Study
 from deepnets_bench.uses.properties.tables import property_table
 from deepnets_bench.uses.properties.targets import NAMES, read_targets, sample_of
-from deepnets_bench.uses.properties.zero_cost import gradient_norm, jacobian_covariance, synflow
+from deepnets_bench.uses.properties.zero_cost import (
+    gradient_norm,
+    jacobian_covariance,
+    naswot,
+    synflow,
+    zero_cost_scores,
+)
 from tests.uses.test_labels import label
 
 SMALL = Protocol(labels=(8, 20), tested=20, steps=6, hid=8, batch_size=8)
@@ -142,8 +149,8 @@ def test_zero_cost_scores_by_hand():
     params = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
     loss = torch.nn.functional.cross_entropy(network.run(images, params), labels_)
     loss.backward()
-    norm = sum(p.grad.square().sum() for p in params.values() if p.grad is not None).sqrt()
-    assert gradient_norm(network, images, labels_) == pytest.approx(float(norm), rel=1e-3)
+    norm = sum(float(p.grad.square().sum()) ** 0.5 for p in params.values() if p.grad is not None)
+    assert gradient_norm(network, images, labels_) == pytest.approx(norm, rel=1e-4)
     # R is linear in the weight of the last layer, if that has no bias, and so is the flow of every parameter.
     last = max(name for name in params if name.startswith("classifier") and name.endswith("weight"))
     with torch.no_grad():
@@ -154,6 +161,34 @@ def test_zero_cost_scores_by_hand():
     assert synflow(network, images, labels_) == pytest.approx(before + np.log(2), abs=1e-9)
     same = images[:1].repeat(6, 1, 1, 1)
     assert jacobian_covariance(network, images, labels_) > jacobian_covariance(network, same, labels_)
+
+
+def test_naswot_counts_units_that_agree_by_hand():
+    """Units on: 110 and 101. Each image agrees with itself in 3, with the other in 1: log(3·3 - 1·1)."""
+    before = torch.tensor([[0.5, 2.0, -1.0], [3.0, -0.1, 0.2]])
+
+    class OneReLU:
+        def named_parameters(self):
+            return iter(())
+
+        def run(self, images, params):
+            return torch.nn.functional.relu(before)
+
+    assert naswot(OneReLU(), before, before) == pytest.approx(np.log(8))
+    network = sample("val", 2).build(8, 16, 10, 16)
+    images, labels_ = torch.randn(6, 3, 16, 16), torch.arange(6)
+    assert np.isfinite(naswot(network, images, labels_))
+    assert naswot(network, images[:1].repeat(6, 1, 1, 1), labels_) == -np.inf
+
+
+def test_an_infinite_flow_ranks_first_and_a_score_that_is_no_number_last(monkeypatch):
+    program = sample("val", 2).program(8, 16, 10, 16)
+    images, labels_ = torch.randn(4, 3, 16, 16), torch.arange(4)
+    assert zero_cost_scores(program, images, labels_, 0)["synflow"] < np.inf
+    monkeypatch.setattr(zero_cost, "SCORES", {"a": lambda *_: np.nan, "b": lambda *_: np.inf})
+    assert zero_cost_scores(program, images, labels_, 0) == {"a": -np.inf, "b": np.inf}
+    x, y = np.array([[1.0], [np.inf], [-np.inf]]), np.array([2.0, 3.0, 1.0])
+    assert work.kendall(signed(x, y, x, 0), y) == 1
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -22,8 +22,8 @@ def property_table(
 ) -> Table:
     """One mode at one number of labels, the largest by default: mean ± std of tau over seeds, and letters.
 
-    `bounds` is what a perfect predictor would reach, by property (`reliability.noise_bound`). Raises `BadInput`
-    where there are no rows of the mode, or of several sets of labels.
+    `bounds` is what a perfect predictor would reach, by property (`reliability.noise_bound`). Raises
+    `BadInput` where there are no rows of the mode, or of several sets of labels.
     """
     if mode not in MODES:
         raise UnknownName("mode", mode, MODES)
@@ -52,7 +52,7 @@ def property_table(
     ]
     known = [f"{name} {tau:.2f}" for name, tau in bounds.items() if tau is not None and name in runs]
     if known:
-        notes.append(f"Bound by the noise of the labels, which a perfect predictor would reach: {', '.join(known)}.")
+        notes.append(f"A perfect predictor would reach, by the noise of the labels: {', '.join(known)}.")
     return Table(f"Property prediction · {mode} · {count} labels", tuple(headers), cells, tuple(notes))
 
 
