@@ -85,7 +85,10 @@ def direct(
 def frozen(
     ghn: Annotated[
         list[Path],
-        typer.Argument(help="Trained hypernetworks; those around one GNN stand for the seeds 0, 1, 2, ..."),
+        typer.Argument(
+            help="Trained hypernetworks: files, or folders of results, whose runs keep their seeds; other "
+            "files around one GNN stand for the seeds 0, 1, 2, ..."
+        ),
     ],
     names: NamesOption = None,
     track: TrackOption = "digits",
@@ -104,18 +107,27 @@ def frozen(
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.leaderboard.results import canonical_json
     from deepnets_bench.uses.properties import study as work
+    from deepnets_bench.uses.properties.trained import trained_ghns
 
     study = study_of(track, labels, data, images, names)
     seen: Counter[tuple[str, str]] = Counter()
-    for path in ghn:
+    for trained in trained_ghns(ghn, study.track):
+        path = trained.path
         hypernetwork = GHN.load(path, trust)
         check_form(hypernetwork, path, study)
-        name, options = str(hypernetwork.config.gnn), canonical_json(hypernetwork.config.gnn_options)
-        seed = seen[name, options]
-        seen[name, options] += 1
+        config = hypernetwork.config
+        name, options = config.gnn or config.own_gnn, canonical_json(config.gnn_options)
+        seed = seen[name, options] if trained.seed is None else trained.seed
+        seen[name, options] += trained.seed is None
         source = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        identity = {"gnn": name, "gnn_options": options, "source": source}
-        if work.missing(out, study, "boosting", name, options, [seed]):
+        identity = {
+            "gnn": name,
+            "gnn_options": options,
+            "gnn_digest": config.gnn_digest,
+            "source": source,
+            "ghn_track": trained.track,
+        }
+        if work.missing(out, study, "boosting", name, options, [seed], source):
             work.frozen(study, hypernetwork, seed, work.sink_of(out), identity)
         typer.echo(f"{path}: {name} seed {seed}, done")
     _print(out, "svr", study)

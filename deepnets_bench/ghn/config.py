@@ -75,6 +75,13 @@ class GHNConfig:
     def is_graphormer(self) -> bool:
         return self.hypernet == "graphormer"
 
+    @property
+    def own_gnn(self) -> str:
+        """The baseline that its own graph network is, where no plug-in takes its place."""
+        if self.is_graphormer:
+            return "ghn3"
+        return "mlp" if self.hypernet == "mlp" else "ghn2" if self.ve else "ghn1"
+
     def around(self, gnn: GNNIdentity) -> GHNConfig:
         """The same with a plug-in in place of the graph network."""
         return replace(self, gnn=gnn.name, gnn_options=dict(gnn.options), gnn_digest=gnn.digest)

@@ -81,7 +81,7 @@ COMMANDS = {
     ),
     "deepnets-bench properties baselines": _LABELLED,
     "deepnets-bench properties direct --gnn mlp,gat,gin --seeds 0,1,2,3,4": _LABELLED,
-    "deepnets-bench properties frozen leaderboards/digits/runs/*/ghn.safetensors": _LABELLED,
+    "deepnets-bench properties frozen leaderboards/digits": _LABELLED,
     "deepnets-bench properties show --mode direct --plot curves.svg": _LABELLED,
     "deepnets-bench embed CHECKPOINT --split val,test --count 500 --out embeddings.npz": Adapted(
         "deepnets-bench embed CHECKPOINT --split val,test --count 2 --out embeddings.npz",

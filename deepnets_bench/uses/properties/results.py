@@ -37,6 +37,7 @@ class PropertyRow(BaseModel):
     tested: int = Field(ge=1)
     cpu_seconds: float = Field(ge=0)
     source: str = ""  # of embeddings: the digest of the hypernetwork's file
+    ghn_track: str = ""  # on which it was trained, "digits v3", where the row of its run says so
     labels_digest: str
     protocol_version: int
     protocol_digest: str
@@ -53,11 +54,11 @@ class PropertyRow(BaseModel):
         return f"{self.gnn}{options}" if self.gnn else self.method
 
     @property
-    def key(self) -> tuple[str, str, str, str, int, str, int, str]:
+    def key(self) -> tuple[str, str, str, str, str, int, str, int, str]:
         """Two rows with one key are the same measurement."""
         return (
-            self.method, self.gnn, self.gnn_options, self.gnn_digest, self.seed, self.target, self.labels,
-            self.labels_digest,
+            self.method, self.gnn, self.gnn_options, self.gnn_digest, self.source, self.seed, self.target,
+            self.labels, self.labels_digest,
         )  # fmt: skip
 
 

@@ -190,8 +190,19 @@ def direct(study: Study, gnn: GNNIdentity, seeds: Sequence[int], sink: Sink) -> 
             )
 
 
-def missing(path: Path, study: Study, method: str, gnn: str, options: str, seeds: Sequence[int]) -> list[int]:
-    """The seeds for which a results file lacks rows of a method and GNN on these labels."""
+def missing(
+    path: Path,
+    study: Study,
+    method: str,
+    gnn: str,
+    options: str,
+    seeds: Sequence[int],
+    source: str = "",
+) -> list[int]:
+    """The seeds for which a results file lacks rows of a method and GNN on these labels.
+
+    `source` is the digest of the hypernetwork, where the method reads one.
+    """
     rows = read_results(path) if path.exists() else []
     wanted = {(name, count) for name in study.names for count in study.counts()}
     return [
@@ -201,8 +212,9 @@ def missing(path: Path, study: Study, method: str, gnn: str, options: str, seeds
         <= {
             (row.target, row.labels)
             for row in rows
-            if (row.method, row.gnn, row.gnn_options, row.seed, row.labels_digest, row.protocol_digest)
-            == (method, gnn, options, seed, study.digest, study.protocol.digest())
+            if (row.method, row.gnn, row.gnn_options, row.source, row.seed)
+            == (method, gnn, options, source, seed)
+            and (row.labels_digest, row.protocol_digest) == (study.digest, study.protocol.digest())
         }
     ]
 

@@ -32,6 +32,17 @@ def property_table(
         raise BadInput(f"There are no results of the mode '{mode}' yet.")
     if len({(row.labels_digest, row.protocol_digest) for row in chosen}) > 1:
         raise BadInput(f"The results of the mode '{mode}' are of several sets of labels or protocols.")
+    if len(tracks := sorted({row.ghn_track for row in chosen})) > 1:
+        named = ", ".join(track or "files without a run" for track in tracks)
+        raise BadInput(
+            f"The results of the mode '{mode}' are of hypernetworks of several tracks ({named}); keep each "
+            "in a file of its own (--out)."
+        )
+    if twice := _twice([row for row in chosen if row.labels == max(row.labels for row in chosen)]):
+        raise BadInput(
+            f"The results of the mode '{mode}' are of two hypernetworks with {twice}; keep each in a file of "
+            "its own (--out)."
+        )
     counts = sorted({row.labels for row in chosen})
     count = counts[-1] if labels is None else labels
     if count not in counts:
@@ -54,6 +65,15 @@ def property_table(
     if known:
         notes.append(f"A perfect predictor would reach, by the noise of the labels: {', '.join(known)}.")
     return Table(f"Property prediction · {mode} · {count} labels", tuple(headers), cells, tuple(notes))
+
+
+def _twice(rows: Sequence[PropertyRow]) -> str:
+    """A GNN and seed with rows of two hypernetworks; '' where there is none."""
+    sources: dict[tuple[str, int], str] = {}
+    for row in rows:
+        if sources.setdefault((row.name, row.seed), row.source) != row.source:
+            return f"GNN {row.name} and seed {row.seed}"
+    return ""
 
 
 def runs_of(rows: Sequence[PropertyRow]) -> dict[str, dict[str, dict[int, float]]]:

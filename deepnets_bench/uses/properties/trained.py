@@ -1,0 +1,81 @@
+"""Trained hypernetworks for the frozen mode: files, and the runs of a results folder with their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.harness.protocol.tracks import Track, load_track
+from deepnets_bench.leaderboard.aggregate import CONTROL
+from deepnets_bench.leaderboard.results import ResultRow, read_rows
+
+_RESULTS = "results.csv"
+_GHN = "ghn.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedGHN:
+    """The file of a hypernetwork; its seed, and "digits v3" for its track, where the run's row says them."""
+
+    path: Path
+    seed: int | None = None
+    track: str = ""
+
+
+def trained_ghns(places: Sequence[Path], track: Track) -> list[TrainedGHN]:
+    """The hypernetworks of files and of results folders (results.csv and runs/), in their order.
+
+    A folder stands for its finished runs, controls apart; of repeated runs of a seed the newest counts.
+    `track` is the one of the labels. Raises `BadInput` for a folder without trained hypernetworks, and for
+    runs on images of another size.
+    """
+    found: list[TrainedGHN] = []
+    for place in places:
+        found += _of_folder(place, track) if place.is_dir() else [_of_file(place, track)]
+    return found
+
+
+def _of_folder(folder: Path, track: Track) -> list[TrainedGHN]:
+    newest: dict[tuple[str, str, int], ResultRow] = {}
+    for row in sorted(_finished(folder / _RESULTS), key=lambda row: row.utc_time):
+        if not row.gnn.startswith(CONTROL):
+            newest[row.gnn, row.gnn_options, row.seed] = row
+    found = []
+    for _, row in sorted(newest.items()):
+        files = sorted((folder / "runs").glob(f"*-{row.config_hash[:8]}/{_GHN}"))
+        found += [_described(path, row, track) for path in files[:1]]
+    if not found:
+        raise BadInput(
+            f"{folder} has no trained hypernetworks; `deepnets-bench run --out {folder}` makes them."
+        )
+    return found
+
+
+def _of_file(path: Path, track: Track) -> TrainedGHN:
+    run = path.absolute().parent
+    results = run.parent.parent / _RESULTS
+    if path.name == _GHN and run.parent.name == "runs" and results.exists():
+        for row in _finished(results):
+            if run.name.endswith(f"-{row.config_hash[:8]}"):
+                return _described(path, row, track)
+    return TrainedGHN(path)
+
+
+def _finished(results: Path) -> list[ResultRow]:
+    return [row for row in read_rows(results) if row.status == "ok" and not row.reproduced_by]
+
+
+def _described(path: Path, row: ResultRow, track: Track) -> TrainedGHN:
+    """The file with what its run's row says; raises `BadInput` for a track with images of another size."""
+    try:
+        size = load_track(row.track).images.size
+    except UnknownName:  # of the user's own file, which rows do not name
+        size = track.images.size
+    if size != track.images.size:
+        raise BadInput(
+            f"{path} was trained on track '{row.track}', for images of {size}×{size}; the labels are of "
+            f"{track.images.size}×{track.images.size}."
+        )
+    return TrainedGHN(path, row.seed, f"{row.track} v{row.track_version}")
