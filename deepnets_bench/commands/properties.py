@@ -99,35 +99,38 @@ def frozen(
     trust: Annotated[
         bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
     ] = False,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="properties; or published, the paper's, on a released results_*.json (--labels) and "
+            "imported splits (--data)."
+        ),
+    ] = "properties",
 ) -> None:
     """Predict from node embeddings of trained hypernetworks: SVR, ridge regression and boosted trees."""
-    import hashlib
     from collections import Counter
 
+    from deepnets_bench.errors import UnknownName
     from deepnets_bench.ghn.model import GHN
-    from deepnets_bench.leaderboard.results import canonical_json
     from deepnets_bench.uses.properties import study as work
-    from deepnets_bench.uses.properties.trained import trained_ghns
+    from deepnets_bench.uses.properties.trained import identity_of, trained_ghns
 
+    if protocol not in ("properties", "published"):
+        raise UnknownName("protocol", protocol, ("properties", "published"))
+    if protocol == "published":
+        _as_published(ghn, _names(names), labels, out, data, trust)
+        return
     study = study_of(track, labels, data, images, names)
     seen: Counter[tuple[str, str]] = Counter()
     for trained in trained_ghns(ghn, study.track):
         path = trained.path
         hypernetwork = GHN.load(path, trust)
         check_form(hypernetwork, path, study)
-        config = hypernetwork.config
-        name, options = config.gnn or config.own_gnn, canonical_json(config.gnn_options)
+        identity = identity_of(trained, hypernetwork.config)
+        name, options = identity["gnn"], identity["gnn_options"]
         seed = seen[name, options] if trained.seed is None else trained.seed
         seen[name, options] += trained.seed is None
-        source = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        identity = {
-            "gnn": name,
-            "gnn_options": options,
-            "gnn_digest": config.gnn_digest,
-            "source": source,
-            "ghn_track": trained.track,
-        }
-        if work.missing(out, study, "boosting", name, options, [seed], source):
+        if work.missing(out, study, "boosting", name, options, [seed], identity["source"]):
             work.frozen(study, hypernetwork, seed, work.sink_of(out), identity)
         typer.echo(f"{path}: {name} seed {seed}, done")
     _print(out, "svr", study)
@@ -153,7 +156,9 @@ def baselines(
 
 @app.command()
 def show(
-    mode: Annotated[str, typer.Option(help="direct, svr, ridge, boosting or baselines.")] = "direct",
+    mode: Annotated[
+        str, typer.Option(help="direct, svr, ridge, boosting, published or baselines.")
+    ] = "direct",
     count: Annotated[
         int | None, typer.Option("--count", min=1, metavar="N", help="Number of labels; the largest.")
     ] = None,
@@ -175,7 +180,7 @@ def show(
     formats = {"markdown": to_markdown, "latex": to_latex}
     if output not in ("table", *formats):
         raise UnknownName("format", output, ("table", *formats))
-    rows, bounds = read_results(out), _bounds(labels)
+    rows, bounds = read_results(out), {} if mode == "published" else _bounds(labels)
     table = property_table(rows, mode, count, bounds)
     if output == "table":
         print_table(table, Console())
@@ -191,18 +196,50 @@ def show(
 
 def study_of(track: str, labels: Path, data: Path, images: Path | None, names: list[str] | None) -> Study:
     """The study that options ask for, its labels read and checked."""
-    from deepnets_bench.errors import UnknownName
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.uses.properties.study import Study
+
+    study = Study(load_track(track), labels, data, images, _names(names))
+    study.targets  # noqa: B018  # what is wrong with the labels is said before anything is trained
+    return study
+
+
+def _names(names: list[str] | None) -> tuple[str, ...]:
+    """The properties that are asked for, all where none are named; raises `UnknownName`."""
+    from deepnets_bench.errors import UnknownName
     from deepnets_bench.uses.properties.targets import NAMES
 
     chosen = tuple(listed(names)) or NAMES
     for name in chosen:
         if name not in NAMES:
             raise UnknownName("property", name, NAMES)
-    study = Study(load_track(track), labels, data, images, chosen)
-    study.targets  # noqa: B018  # what is wrong with the labels is said before anything is trained
-    return study
+    return chosen
+
+
+def _as_published(
+    ghns: list[Path], names: tuple[str, ...], labels: Path, out: Path, data: Path, trust: bool
+) -> None:
+    """The published setting for each of the files of hypernetworks."""
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.uses.properties import published
+    from deepnets_bench.uses.properties import study as work
+    from deepnets_bench.uses.properties.trained import TrainedGHN, identity_of
+
+    if labels == _LABELS:
+        raise BadInput(
+            "--protocol published reads a released file of results: --labels results_cifar10.json."
+        )
+    for path in ghns:
+        hypernetwork = GHN.load(path, trust)
+        study = published.released_study(labels, data, names, hypernetwork, str(path))
+        identity = identity_of(TrainedGHN(path), hypernetwork.config)
+        gnn, options, source = (identity[key] for key in ("gnn", "gnn_options", "source"))
+        orders = range(published.ORDERS)
+        if work.missing(out, study, published.METHOD, gnn, options, orders, source):
+            published.predict_as_published(study, hypernetwork, work.sink_of(out), identity)
+        typer.echo(f"{path}: {gnn}, done")
+    _print(out, published.METHOD, study)
 
 
 def check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
@@ -235,7 +272,8 @@ def _print(out: Path, mode: str, study: Study) -> None:
     from deepnets_bench.uses.properties.tables import property_table
 
     rows = [row for row in read_results(out) if row.labels_digest == study.digest]
-    print_table(property_table(rows, mode, bounds=_bounds(study.labels)), Console())
+    bounds = {} if mode == "published" else _bounds(study.labels)  # one training made each released label
+    print_table(property_table(rows, mode, bounds=bounds), Console())
 
 
 def _numbers(seeds: list[str]) -> list[int]:

@@ -29,6 +29,7 @@ _CIFAR = _skip("needs CIFAR-10 and hours on a GPU; tests/harness reads small fil
 _IMAGENET = _skip("needs ImageNet and weeks on a GPU; tests/harness reads small files in this format")
 _TIMED = _skip("measures times, for minutes")
 
+_RELEASED = _skip("needs the released files; tests/uses makes small ones of their form")
 _LABELLED = _skip("needs labels of a thousand trainings; tests/uses has small ones")
 
 DEMO = "deepnets-bench run --gnn mlp,gat --track tiny.toml --smoke"
@@ -82,6 +83,9 @@ COMMANDS = {
     "deepnets-bench properties baselines": _LABELLED,
     "deepnets-bench properties direct --gnn mlp,gat,gin --seeds 0,1,2,3,4": _LABELLED,
     "deepnets-bench properties frozen leaderboards/digits": _LABELLED,
+    "deepnets-bench import deepnets1m_meta.tar.gz --out published": _RELEASED,
+    "deepnets-bench properties frozen ghn2_cifar10.pt --protocol published --labels results_cifar10.json "
+    "--data published": _RELEASED,
     "deepnets-bench properties show --mode direct --plot curves.svg": _LABELLED,
     "deepnets-bench embed CHECKPOINT --split val,test --count 500 --out embeddings.npz": Adapted(
         "deepnets-bench embed CHECKPOINT --split val,test --count 2 --out embeddings.npz",

@@ -13,6 +13,7 @@ from deepnets_bench.commands import properties as commands
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.results import append_rows
+from deepnets_bench.uses.properties import heads
 from deepnets_bench.uses.properties.results import read_results
 from deepnets_bench.uses.properties.study import Study
 from deepnets_bench.uses.properties.tables import property_table
@@ -29,7 +30,7 @@ def write_run(folder: Path, seed: int, config_hash: str, **changes: object) -> P
     append_rows(folder / "results.csv", [row])
     place = folder / "runs" / f"mlp-seed{seed}-{config_hash[:8]}"
     place.mkdir(parents=True)
-    torch.manual_seed(seed)
+    torch.manual_seed(int(config_hash, 16) % 2**32)
     ghn = GHN.from_config({"gnn": "mlp", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
     ghn.save(place / "ghn.safetensors")
     return place / "ghn.safetensors"
@@ -74,6 +75,7 @@ def test_a_study_of_a_board_has_its_seeds_and_does_not_mix_two_boards(board, tmp
     labels, out = write_labels(tmp_path / "labels.csv", 20), tmp_path / "rows.csv"
     study = Study(DIGITS, labels, tmp_path / "data", None, NO_TIMES, SMALL)
     monkeypatch.setattr(commands, "study_of", lambda *_: study)
+    monkeypatch.setattr(heads, "SVR_GRID", {"C": [1, 10], "gamma": ["auto"], "epsilon": [0.1]})
     arguments = ["frozen", str(board), "--labels", str(labels), "--out", str(out)]
     CliRunner().invoke(commands.app, arguments, catch_exceptions=False)
     rows = read_results(out)

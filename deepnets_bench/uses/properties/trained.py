@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.harness.protocol.tracks import Track, load_track
 from deepnets_bench.leaderboard.aggregate import CONTROL
-from deepnets_bench.leaderboard.results import ResultRow, read_rows
+from deepnets_bench.leaderboard.results import ResultRow, canonical_json, read_rows
+
+if TYPE_CHECKING:
+    from deepnets_bench.ghn.config import GHNConfig
 
 _RESULTS = "results.csv"
 _GHN = "ghn.safetensors"
@@ -35,6 +40,17 @@ def trained_ghns(places: Sequence[Path], track: Track) -> list[TrainedGHN]:
     for place in places:
         found += _of_folder(place, track) if place.is_dir() else [_of_file(place, track)]
     return found
+
+
+def identity_of(trained: TrainedGHN, config: GHNConfig) -> dict[str, str]:
+    """The columns of a row that say whose embeddings it is of."""
+    return {
+        "gnn": config.gnn or config.own_gnn,
+        "gnn_options": canonical_json(config.gnn_options),
+        "gnn_digest": config.gnn_digest,
+        "source": hashlib.sha256(trained.path.read_bytes()).hexdigest()[:12],
+        "ghn_track": trained.track,
+    }
 
 
 def _of_folder(folder: Path, track: Track) -> list[TrainedGHN]:
