@@ -168,11 +168,19 @@ def show(
     plot: Annotated[
         Path | None, typer.Option(help="Draw tau over the number of labels: .png, .svg or .pdf.")
     ] = None,
+    scatter: Annotated[
+        Path | None, typer.Option(help="Draw predicted against measured values: .png, .svg or .pdf.")
+    ] = None,
+    gnn: Annotated[
+        str | None, typer.Option(help="Of --scatter: a line of the table; the first one when not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of --scatter; its first one when not given.")] = None,
 ) -> None:
     """Print Kendall's tau of one mode, with letters and the difference that could have been detected."""
     from rich.console import Console
 
     from deepnets_bench.errors import UnknownName
+    from deepnets_bench.graphs import drawing
     from deepnets_bench.leaderboard.table import print_table, to_latex, to_markdown
     from deepnets_bench.uses.properties.results import read_results
     from deepnets_bench.uses.properties.tables import property_table
@@ -180,6 +188,8 @@ def show(
     formats = {"markdown": to_markdown, "latex": to_latex}
     if output not in ("table", *formats):
         raise UnknownName("format", output, ("table", *formats))
+    for picture in filter(None, (plot, scatter)):
+        drawing.check_target(picture)
     rows, bounds = read_results(out), {} if mode == "published" else _bounds(labels)
     table = property_table(rows, mode, count, bounds)
     if output == "table":
@@ -187,11 +197,15 @@ def show(
     else:
         typer.echo(formats[output](table), nl=False)
     if plot is not None:
-        from deepnets_bench.graphs import drawing
         from deepnets_bench.uses.properties.plots import learning_curves
 
-        drawing.check_target(plot)
         drawing.save_figure(learning_curves(rows, mode, bounds), plot)
+    if scatter is not None:
+        from deepnets_bench.uses.properties.plots import predicted_against_measured
+        from deepnets_bench.uses.properties.tables import rows_of_run
+
+        chosen = rows_of_run(rows, mode, gnn or table.rows[0][0], seed)
+        drawing.save_figure(predicted_against_measured(out, chosen, labels, bounds), scatter)
 
 
 def study_of(track: str, labels: Path, data: Path, images: Path | None, names: list[str] | None) -> Study:

@@ -86,11 +86,11 @@ COMMANDS = {
     "deepnets-bench import deepnets1m_meta.tar.gz --out published": _RELEASED,
     "deepnets-bench properties frozen ghn2_cifar10.pt --protocol published --labels results_cifar10.json "
     "--data published": _RELEASED,
-    "deepnets-bench properties show --mode direct --plot curves.svg": _LABELLED,
     "deepnets-bench embed CHECKPOINT --split val,test --count 500 --out embeddings.npz": Adapted(
         "deepnets-bench embed CHECKPOINT --split val,test --count 2 --out embeddings.npz",
         "a thousand graphs take longer than the rest of the page",
     ),
+    "deepnets-bench properties show --mode direct --plot curves.svg --scatter scatter.svg": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --pareto speed": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10 --train --seeds 0,1,2": _LABELLED,

@@ -17,18 +17,19 @@ from deepnets_bench.generators import sample
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.table import to_markdown
-from deepnets_bench.uses.labels import append_labels
+from deepnets_bench.uses.labels import append_labels, read_labels
+from deepnets_bench.uses.properties import heads, zero_cost
 from deepnets_bench.uses.properties import study as work
-from deepnets_bench.uses.properties import zero_cost
 from deepnets_bench.uses.properties.direct import predict_directly
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.features import FEATURES, graph_features
 from deepnets_bench.uses.properties.heads import HEADS, constant, signed
-from deepnets_bench.uses.properties.plots import learning_curves
+from deepnets_bench.uses.properties.plots import learning_curves, predicted_against_measured
+from deepnets_bench.uses.properties.predictions import predictions_path, read_predictions
 from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
 from deepnets_bench.uses.properties.results import PropertyRow, append_results, read_results
 from deepnets_bench.uses.properties.study import Study
-from deepnets_bench.uses.properties.tables import property_table
+from deepnets_bench.uses.properties.tables import property_table, rows_of_run
 from deepnets_bench.uses.properties.targets import NAMES, read_targets, sample_of
 from deepnets_bench.uses.properties.zero_cost import (
     gradient_norm,
@@ -74,6 +75,12 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     data = tmp_path_factory.mktemp("data")
     return Study(load_track("digits"), labels, data, None, NO_TIMES, SMALL)
+
+
+@pytest.fixture(autouse=True)
+def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two settings; the paper's 105 take most of the time of a study this small."""
+    monkeypatch.setattr(heads, "SVR_GRID", {"C": [1, 100], "gamma": ["auto"], "epsilon": [0.1]})
 
 
 def test_targets_are_means_over_seeds_of_architectures_that_all_properties_have(labels, tmp_path):
@@ -254,6 +261,33 @@ def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
     assert len(learning_curves(read_results(path), "direct", {"accuracy": 0.7}).axes) == 3
 
 
+def test_predictions_are_kept_and_drawn_against_what_was_measured(study, labels, tmp_path):
+    path = tmp_path / "results.csv"
+    work.direct(study, identify("gin"), [0, 1], work.sink_of(path))
+    chosen = rows_of_run(read_results(path), "direct", "gin", 1)
+    assert [(row.target, row.seed, row.labels) for row in chosen] == [(name, 1, 20) for name in NO_TIMES]
+    assert len(list((tmp_path / "predictions").glob("*.csv"))) == 2, "a file a seed, from 20 labels alone"
+    kept = read_predictions(predictions_path(path, chosen[0]))
+    measured = study.targets[1].values["accuracy"]
+    assert list(kept) == list(NO_TIMES)
+    assert work.kendall(list(kept["accuracy"].values()), measured) == pytest.approx(chosen[0].tau, abs=1e-3)
+    panels = predicted_against_measured(path, chosen, labels, {"accuracy": 0.9}).axes
+    assert panels[0].get_title() == f"tau {chosen[0].tau:.2f} (0.90)"
+    assert panels[0].lines[0].get_ydata() == pytest.approx(measured)
+    assert panels[0].lines[0].get_xdata() == pytest.approx(list(kept["accuracy"].values()))
+    other = write_labels(tmp_path / "labels.csv", 20, (0,))
+    held = [row for row in read_labels(other) if row.split == "test"]
+    append_labels(other, [row.model_copy(update={"accuracy": 1 - row.accuracy}) for row in held])
+    with pytest.raises(BadInput, match="holds other labels of accuracy than those of"):
+        predicted_against_measured(path, chosen, other)
+    with pytest.raises(BadInput, match="the predictions of these rows were not kept"):
+        predicted_against_measured(tmp_path / "elsewhere/results.csv", chosen, labels)
+    with pytest.raises(UnknownName, match=r"GNN 'gat' of the mode 'direct'\..* Choices: gin"):
+        rows_of_run(read_results(path), "direct", "gat")
+    with pytest.raises(BadInput, match="gin has results of seeds 0, 1, not of 7"):
+        rows_of_run(read_results(path), "direct", "gin", 7)
+
+
 def test_letters_follow_the_seeds():
     """Ten seeds of two GNNs that are far apart, and of two that are not."""
     random = np.random.default_rng(0)
@@ -303,10 +337,13 @@ def test_the_commands(labels, tmp_path, monkeypatch):
     assert "seed 0: done" not in again.output
     picture = tmp_path / "curves.svg"
     shown = runner.invoke(
-        commands.app, ["show", "--format", "latex", "--plot", str(picture), *common], catch_exceptions=False
+        commands.app,
+        ["show", "--format", "latex", "--plot", str(picture), "--scatter", str(tmp_path / "s.svg"), *common],
+        catch_exceptions=False,
     )
     assert "tabular" in shown.output
     assert picture.read_bytes()
+    assert (tmp_path / "s.svg").read_bytes()
     from deepnets_bench import GHN
 
     torch.manual_seed(0)

@@ -1,17 +1,26 @@
-"""Pictures of property prediction: learning curves over numbers of labels (matplotlib)."""
+"""Pictures of property prediction: learning curves, and predicted against measured values (matplotlib)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.aggregate import mean, sample_std
+from deepnets_bench.uses.properties.predictions import predictions_path, read_predictions
+from deepnets_bench.uses.properties.protocol import Protocol
 from deepnets_bench.uses.properties.results import PropertyRow
+from deepnets_bench.uses.properties.study import kendall
 from deepnets_bench.uses.properties.tables import runs_of
+from deepnets_bench.uses.properties.targets import read_targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_ROUNDING = 0.002  # of tau, by that of the predictions that are kept
 
 
 def learning_curves(
@@ -46,4 +55,45 @@ def learning_curves(
         panel.set_xlabel("labels")
     panels[0].set_ylabel("Kendall's tau")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    return figure
+
+
+def predicted_against_measured(
+    results: Path,
+    rows: Sequence[PropertyRow],
+    labels: Path,
+    bounds: Mapping[str, float | None] = {},
+) -> Figure:
+    """A panel a property: what one method with one GNN and seed predicted, and what was measured.
+
+    `rows` are of this method, GNN and seed alone, from the largest number of labels; `results` is their file,
+    with the predictions beside it, `labels` the file that they were made with. Tau is that of the row, the
+    number in brackets what a perfect predictor would reach. Raises `BadInput` where there are no predictions,
+    and where the labels are others.
+    """
+    from matplotlib.figure import Figure
+
+    path = predictions_path(results, rows[0])
+    if not path.exists():
+        raise BadInput(f"There is no {path}: the predictions of these rows were not kept.")
+    predicted = read_predictions(path)
+    names = tuple(row.target for row in rows)
+    size = max(predicted[names[0]]) + 1
+    _, test = read_targets(labels, names, Protocol(labels=(rows[0].labels,), tested=size))
+    figure = Figure(figsize=(3.1 * len(rows), 3.1), layout="constrained")
+    for panel, row in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
+        places = [place for place, i in enumerate(test.index.tolist()) if i in predicted[row.target]]
+        x = [predicted[row.target][int(test.index[place])] for place in places]
+        y = test.values[row.target][places]
+        if abs(kendall(np.array(x), y) - row.tau) > _ROUNDING:
+            raise BadInput(f"{labels} holds other labels of {row.target} than those of {results}.")
+        bound = bounds.get(row.target)
+        panel.plot(x, y, ".", markersize=3)
+        panel.set_title(
+            f"tau {row.tau:.2f}" + ("" if bound is None else f" ({bound:.2f})"), fontsize="medium"
+        )
+        panel.set_xlabel("predicted" + (" (normal score)" if row.method == "direct" else ""))
+        panel.set_ylabel(row.target.replace("_", " under "))
+    seed = rows[0].seed
+    figure.suptitle(f"{rows[0].method} · {rows[0].name} · seed {seed} · {rows[0].labels} labels")
     return figure

@@ -23,7 +23,7 @@ from deepnets_bench.system.files import reading
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.heads import SVR_GRID
 from deepnets_bench.uses.properties.protocol import Protocol
-from deepnets_bench.uses.properties.study import Sink, Study, kendall
+from deepnets_bench.uses.properties.study import Sink, Study
 from deepnets_bench.uses.properties.targets import Targets
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def predict_as_published(study: ReleasedStudy, ghn: GHN, sink: Sink, identity: M
     begun = time.process_time()
     vectors, vectors_test = (mean_embeddings(ghn, graphs) for graphs in study.graphs)
     spent = time.process_time() - begun
-    train, test = study.targets
+    train, _ = study.targets
     for order in range(ORDERS):
         rows = order_of(len(train), order)
         found = []
@@ -96,17 +96,17 @@ def predict_as_published(study: ReleasedStudy, ghn: GHN, sink: Sink, identity: M
             begun = time.process_time()
             predicted = grid_svr(vectors[rows], train.values[name][rows], vectors_test)
             found.append(
-                study.row(
+                study.predicted(
+                    predicted,
+                    name,
                     method=METHOD,
                     seed=order,
-                    target=name,
                     labels=len(train),
-                    tau=kendall(predicted, test.values[name]),
                     cpu_seconds=spent + time.process_time() - begun,
                     **identity,
                 )
             )
-        sink(found)
+        sink(study, found)
 
 
 def order_of(count: int, run: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from deepnets_bench.uses.properties.direct import predict_directly
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.features import graph_features
 from deepnets_bench.uses.properties.heads import HEADS, Head, boosting, constant, signed
+from deepnets_bench.uses.properties.predictions import FEATURES, Predicted, keep_predictions
 from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
 from deepnets_bench.uses.properties.results import PropertyRow, append_results, read_results
 from deepnets_bench.uses.properties.targets import NAMES, Targets, read_targets, sample_of
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tracks import Track
 
 _UNTRAINED = "ghn2"
-Sink = Callable[[list[PropertyRow]], None]
+Sink = Callable[["Study", list[Predicted]], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Study:
 
     def row(self, **values: Any) -> PropertyRow:
         """A row with what is the same for all rows of this study."""
-        stack = versions()
+        stack = self._versions
         common = {
             "labels_digest": self.digest,
             "protocol_version": self.protocol.version,
@@ -104,10 +105,20 @@ class Study:
         }
         return PropertyRow.model_validate(common | values)
 
+    def predicted(self, values: np.ndarray, name: str, **columns: Any) -> Predicted:
+        """The row of predictions of a property, and they themselves."""
+        test = self.targets[1]
+        tau = kendall(values, test.values[name])
+        return Predicted(self.row(target=name, tau=tau, **columns), test.index, values)
+
     def counts(self) -> list[int]:
         """Numbers of labels; the largest one is all that there are."""
         known = len(self.targets[0])
         return [min(count, known) for count in self.protocol.labels]
+
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        return versions()
 
     @cached_property
     def _tasks(self) -> dict[str, list[LabelTask]]:
@@ -137,7 +148,7 @@ def baselines(study: Study, seeds: Sequence[int], sink: Sink) -> None:
         study, "mean of labels", constant, (np.zeros((len(train), 1)), np.zeros((len(test), 1))), seeds, sink
     )
     features = [np.stack([graph_features(graph) for graph in graphs]) for graphs in study.graphs]
-    _fit(study, "graph features", boosting, (features[0], features[1]), seeds, sink)
+    _fit(study, FEATURES, boosting, (features[0], features[1]), seeds, sink)
     for seed in seeds:
         ghn = build_ghn(study.track, identify(_UNTRAINED), num_classes=_classes(study), seed=seed)
         vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
@@ -158,7 +169,7 @@ def frozen(study: Study, ghn: GHN, seed: int, sink: Sink, identity: Mapping[str,
 
 def direct(study: Study, gnn: GNNIdentity, seeds: Sequence[int], sink: Sink) -> None:
     """A GNN trained on the labels, for every number of them and every seed."""
-    train, test = study.targets
+    train, _ = study.targets
     for seed in seeds:
         for count in study.counts():
             begun = time.process_time()
@@ -172,22 +183,21 @@ def direct(study: Study, gnn: GNNIdentity, seeds: Sequence[int], sink: Sink) -> 
                 study.protocol,
             )
             spent = time.process_time() - begun
-            sink(
-                [
-                    study.row(
-                        method="direct",
-                        gnn=gnn.name,
-                        gnn_options=canonical_json(gnn.options),
-                        gnn_digest=gnn.digest,
-                        seed=seed,
-                        target=name,
-                        labels=count,
-                        tau=kendall(predicted[name], test.values[name]),
-                        cpu_seconds=spent,
-                    )
-                    for name in study.names
-                ]
-            )
+            made = [
+                study.predicted(
+                    predicted[name],
+                    name,
+                    method="direct",
+                    gnn=gnn.name,
+                    gnn_options=canonical_json(gnn.options),
+                    gnn_digest=gnn.digest,
+                    seed=seed,
+                    labels=count,
+                    cpu_seconds=spent,
+                )
+                for name in study.names
+            ]
+            sink(study, made)
 
 
 def missing(
@@ -220,8 +230,13 @@ def missing(
 
 
 def sink_of(path: Path) -> Sink:
-    """Append rows to a results file."""
-    return lambda rows: append_results(path, rows)
+    """Append rows to a results file, and keep predictions from the largest number of labels beside it."""
+
+    def sink(study: Study, made: list[Predicted]) -> None:
+        keep_predictions(path, made, study.counts()[-1])
+        append_results(path, [each.row for each in made])
+
+    return sink
 
 
 def _fit(
@@ -234,26 +249,26 @@ def _fit(
     spent: float = 0.0,
     **identity: str,
 ) -> None:
-    train, test = study.targets
+    train, _ = study.targets
     for seed in seeds:
-        rows = []
+        made = []
         for count in study.counts():
             known = sample_of(count, len(train), seed)
             for name in study.names:
                 begun = time.process_time()
                 predicted = head(vectors[0][known], train.values[name][known], vectors[1], seed)
-                rows.append(
-                    study.row(
+                made.append(
+                    study.predicted(
+                        predicted,
+                        name,
                         method=method,
                         seed=seed,
-                        target=name,
                         labels=count,
-                        tau=kendall(predicted, test.values[name]),
                         cpu_seconds=spent + time.process_time() - begun,
                         **identity,
                     )
                 )
-        sink(rows)
+        sink(study, made)
 
 
 def _classes(study: Study) -> int:

@@ -88,6 +88,27 @@ def runs_of(rows: Sequence[PropertyRow]) -> dict[str, dict[str, dict[int, float]
     return found
 
 
+def rows_of_run(
+    rows: Sequence[PropertyRow], mode: str, name: str, seed: int | None = None
+) -> list[PropertyRow]:
+    """The rows of one line of a table and one seed, its first one by default, from the most labels.
+
+    Raises `UnknownName` for a line that there is not, `BadInput` for a seed.
+    """
+    of_mode = [row for row in rows if (row.method if row.gnn else "baselines") == mode]
+    names = list(dict.fromkeys(row.name for row in of_mode))
+    if name not in names:
+        raise UnknownName("GNN" if mode != "baselines" else "baseline", name, names, f"of the mode '{mode}'")
+    mine = [row for row in of_mode if row.name == name]
+    seeds = sorted({row.seed for row in mine})
+    chosen = seeds[0] if seed is None else seed
+    if chosen not in seeds:
+        raise BadInput(f"{name} has results of seeds {', '.join(map(str, seeds))}, not of {chosen}.")
+    count = max(row.labels for row in mine)
+    by_target = {row.target: row for row in mine if (row.seed, row.labels) == (chosen, count)}
+    return [by_target[target] for target in NAMES if target in by_target]
+
+
 def verdicts(runs: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, Analysis]:
     """Tests whose unit is the seed: accuracy alone, all other properties corrected together."""
     others = {name: values for name, values in runs.items() if name != PRIMARY}
