@@ -248,7 +248,8 @@ def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
         assert work.missing(path, study, "direct", gnn, "{}", [0, 1, 2]) == []
     table = property_table(read_results(path), "direct", bounds={"accuracy": 0.7})
     assert table.headers[0] == "GNN"
-    assert {row[0] for row in table.rows} == {"mlp", "gin"}
+    assert {row[0] for row in table.rows} == {"mlp", "gin", "graph features"}
+    assert {row[0] for row in property_table(read_results(path), "baselines").rows} >= {"graph features"}
     assert "Detectable difference" in to_markdown(table)
     assert "accuracy 0.70" in to_markdown(table)
     assert property_table(read_results(path), "baselines", 8).rows
@@ -301,8 +302,32 @@ def test_letters_follow_the_seeds():
         for gnn, centre in (("a", 0.6), ("b", 0.6), ("c", 0.3))
         for seed in range(10)
     ]  # fmt: skip
-    letters = {row[0]: row[2] for row in property_table(rows, "direct").rows}
+    table = property_table(rows, "direct")
+    letters = {row[0]: row[2] for row in table.rows}
     assert letters["a"] == letters["b"] != letters["c"]
+    assert not any("against graph features" in note for note in table.notes), "there are none"
+
+
+def test_gnns_are_tested_against_the_features_of_graphs_on_the_same_labels():
+    def rows_of(method: str, gnn: str, centre: float, **changes: object) -> list[PropertyRow]:
+        random = np.random.default_rng(int(100 * centre))
+        return [
+            PropertyRow(
+                method=method, gnn=gnn, seed=seed, target="accuracy", labels=500, tested=500, cpu_seconds=1,
+                tau=centre + 0.02 * float(random.standard_normal()), protocol_version=1, protocol_digest="p",
+                package_version="0", torch_version="2", device="cpu", timestamp="now",
+                **{"labels_digest": "d"} | changes,
+            )
+            for seed in range(6)
+        ]  # fmt: skip
+
+    gnns = [*rows_of("direct", "a", 0.7), *rows_of("direct", "b", 0.3), *rows_of("direct", "c", 0.5)]
+    bar = rows_of("graph features", "", 0.49)
+    table = property_table([*gnns, *bar], "direct")
+    assert [row[0] for row in table.rows] == ["a", "c", "graph features", "b"]
+    assert "accuracy, against graph features: better a; worse b." in table.notes
+    elsewhere = rows_of("graph features", "", 0.49, labels_digest="other")
+    assert [row[0] for row in property_table([*gnns, *elsewhere], "direct").rows] == ["a", "c", "b"]
 
 
 def test_results_come_back_and_foreign_files_are_refused(tmp_path):

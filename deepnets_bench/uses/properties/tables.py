@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.leaderboard.aggregate import mean, sample_std
-from deepnets_bench.leaderboard.inference import Analysis, analyse
+from deepnets_bench.leaderboard.inference import REFERENCES, Analysis, Family, analyse
 from deepnets_bench.leaderboard.table import Table
 from deepnets_bench.leaderboard.verdict import LETTERS
+from deepnets_bench.uses.properties.predictions import FEATURES
 from deepnets_bench.uses.properties.results import PropertyRow
 from deepnets_bench.uses.properties.targets import NAMES
 
 PRIMARY = "accuracy"  # tested alone; the other properties are one family
 MODES = ("direct", "svr", "ridge", "boosting", "published", "baselines")
 _TESTED = frozenset(MODES[:4])
+_REFERENCES = (FEATURES, *REFERENCES)
 _SEEDS = "a seed is another sample of labels and other initial weights"
 _ORDERS = "five orders of the same labels for one hypernetwork, which tell nothing of others"
 
@@ -24,9 +26,44 @@ def property_table(
 ) -> Table:
     """One mode at one number of labels, the largest by default: mean ± std of tau over seeds, and letters.
 
-    `bounds` is what a perfect predictor would reach, by property (`reliability.noise_bound`). Raises
-    `BadInput` where there are no rows of the mode, or of several sets of labels.
+    GNNs stand beside the features of graphs, the bar that they must pass, where `rows` has these. `bounds` is
+    what a perfect predictor would reach, by property (`reliability.noise_bound`). Raises `BadInput` where
+    there are no rows of the mode, or of several sets of labels, tracks or hypernetworks.
     """
+    chosen = _of_mode(rows, mode)
+    counts = sorted({row.labels for row in chosen})
+    count = counts[-1] if labels is None else labels
+    if count not in counts:
+        raise BadInput(f"There are results for {', '.join(map(str, counts))} labels, not for {count}.")
+    bar = [
+        row
+        for row in rows
+        if mode in _TESTED
+        and row.method == FEATURES
+        and (row.labels_digest, row.protocol_digest) == (chosen[0].labels_digest, chosen[0].protocol_digest)
+    ]
+    runs = runs_of([row for row in [*chosen, *bar] if row.labels == count])
+    analyses = verdicts(runs) if mode in _TESTED else {}
+    first = next(name for name in NAMES if name in runs)
+    order = sorted(runs[first], key=lambda name: mean(list(runs[first][name].values())) or 0.0, reverse=True)
+    headers = ["baseline" if mode == "baselines" else "GNN"]
+    for name in runs:
+        headers += [name, "letters"] if analyses else [name]
+    cells = tuple((name, *_cells(name, runs, analyses)) for name in order)
+    tested = chosen[0].tested
+    notes = [
+        f"Kendall's tau on {tested} test architectures from {count} labels: mean over seeds ± standard "
+        f"deviation (ddof=1); {_ORDERS if mode == 'published' else _SEEDS}.",
+        *_sentences(analyses),
+    ]
+    known = [f"{name} {tau:.2f}" for name, tau in bounds.items() if tau is not None and name in runs]
+    if known:
+        notes.append(f"A perfect predictor would reach, by the noise of the labels: {', '.join(known)}.")
+    return Table(f"Property prediction · {mode} · {count} labels", tuple(headers), cells, tuple(notes))
+
+
+def _of_mode(rows: Sequence[PropertyRow], mode: str) -> list[PropertyRow]:
+    """The rows of a mode; raises what `property_table` says."""
     if mode not in MODES:
         raise UnknownName("mode", mode, MODES)
     chosen = [row for row in rows if (row.method if row.gnn else "baselines") == mode]
@@ -45,28 +82,7 @@ def property_table(
             f"The results of the mode '{mode}' are of two hypernetworks with {twice}; keep each in a file of "
             "its own (--out)."
         )
-    counts = sorted({row.labels for row in chosen})
-    count = counts[-1] if labels is None else labels
-    if count not in counts:
-        raise BadInput(f"There are results for {', '.join(map(str, counts))} labels, not for {count}.")
-    runs = runs_of([row for row in chosen if row.labels == count])
-    analyses = verdicts(runs) if mode in _TESTED else {}
-    first = next(name for name in NAMES if name in runs)
-    order = sorted(runs[first], key=lambda name: mean(list(runs[first][name].values())) or 0.0, reverse=True)
-    headers = ["baseline" if mode == "baselines" else "GNN"]
-    for name in runs:
-        headers += [name, "letters"] if analyses else [name]
-    cells = tuple((name, *_cells(name, runs, analyses)) for name in order)
-    tested = chosen[0].tested
-    notes = [
-        f"Kendall's tau on {tested} test architectures from {count} labels: mean over seeds ± standard "
-        f"deviation (ddof=1); {_ORDERS if mode == 'published' else _SEEDS}.",
-        *_sentences(analyses),
-    ]
-    known = [f"{name} {tau:.2f}" for name, tau in bounds.items() if tau is not None and name in runs]
-    if known:
-        notes.append(f"A perfect predictor would reach, by the noise of the labels: {', '.join(known)}.")
-    return Table(f"Property prediction · {mode} · {count} labels", tuple(headers), cells, tuple(notes))
+    return chosen
 
 
 def _twice(rows: Sequence[PropertyRow]) -> str:
@@ -110,10 +126,13 @@ def rows_of_run(
 
 
 def verdicts(runs: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, Analysis]:
-    """Tests whose unit is the seed: accuracy alone, all other properties corrected together."""
+    """Tests whose unit is the seed: accuracy alone, all other properties corrected together.
+
+    Every GNN against the features of graphs, mlp and ghn2 is one family, all pairs are another.
+    """
     others = {name: values for name, values in runs.items() if name != PRIMARY}
-    found = analyse({PRIMARY: runs[PRIMARY]}) if PRIMARY in runs else {}
-    return found | (analyse(others) if others else {})
+    found = analyse({PRIMARY: runs[PRIMARY]}, _REFERENCES) if PRIMARY in runs else {}
+    return found | (analyse(others, _REFERENCES) if others else {})
 
 
 def _cells(
@@ -138,5 +157,18 @@ def _sentences(analyses: Mapping[str, Analysis]) -> list[str]:
     return [
         LETTERS,
         f"Detectable difference of tau (power 0.8 in the first step of Holm over all pairs): {limits}.",
+        *(
+            f"{name}, against {FEATURES}: {_against_the_bar(found.references)}."
+            for name, found in analyses.items()
+            if found.references is not None and FEATURES in found.block.names
+        ),
         *reasons,
     ]
+
+
+def _against_the_bar(family: Family) -> str:
+    """Which GNNs are better and which are worse than the features, by the family of references."""
+    claims = [test for test in family.tests if test.significant and FEATURES in (test.a, test.b)]
+    better = [test.ordered[0] for test in claims if test.ordered[1] == FEATURES]
+    worse = [test.ordered[1] for test in claims if test.ordered[0] == FEATURES]
+    return f"better {', '.join(better) or 'none'}; worse {', '.join(worse) or 'none'}"
