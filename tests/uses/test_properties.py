@@ -273,7 +273,7 @@ def test_predictions_are_kept_and_drawn_against_what_was_measured(study, labels,
     assert list(kept) == list(NO_TIMES)
     assert work.kendall(list(kept["accuracy"].values()), measured) == pytest.approx(chosen[0].tau, abs=1e-3)
     panels = predicted_against_measured(path, chosen, labels, {"accuracy": 0.9}).axes
-    assert panels[0].get_title() == f"tau {chosen[0].tau:.2f} (0.90)"
+    assert panels[0].get_title() == f"tau {chosen[0].tau:.2f} (label noise 0.90)"
     assert panels[0].lines[0].get_ydata() == pytest.approx(measured)
     assert panels[0].lines[0].get_xdata() == pytest.approx(list(kept["accuracy"].values()))
     other = write_labels(tmp_path / "labels.csv", 20, (0,))

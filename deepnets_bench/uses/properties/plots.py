@@ -90,7 +90,7 @@ def predicted_against_measured(
         bound = bounds.get(row.target)
         panel.plot(x, y, ".", markersize=3)
         panel.set_title(
-            f"tau {row.tau:.2f}" + ("" if bound is None else f" ({bound:.2f})"), fontsize="medium"
+            f"tau {row.tau:.2f}" + ("" if bound is None else f" (label noise {bound:.2f})"), fontsize="medium"
         )
         panel.set_xlabel("predicted" + (" (normal score)" if row.method == "direct" else ""))
         panel.set_ylabel(row.target.replace("_", " under "))
