@@ -44,9 +44,9 @@ class Halves:
 class Agreement:
     """How well two boards agree on an endpoint or split about the GNNs `names` that both compare.
 
-    `low` and `high` bound tau (95 %); None where a board has fewer than `anova.MIN_SEEDS` seeds. `seeds` are
-    the numbers of seeds. Of the pairs that both boards tell apart (Holm over all pairs of each), `same` have
-    one order and `opposite` the other one; None where one of them tests nothing.
+    `low` and `high` bound tau (95 %) and hold it; None where a board has fewer than `anova.MIN_SEEDS` seeds.
+    `seeds` are the numbers of seeds. Of the pairs that both boards tell apart (Holm over all pairs of each),
+    `same` have one order and `opposite` the other one; None where one of them tests nothing.
     """
 
     endpoint: str
@@ -85,14 +85,16 @@ def agreement(a: Analysis, b: Analysis) -> Agreement | None:
     if len(names) < 2:
         return None
     means = [_means(analysis.block, names) for analysis in (a, b)]
+    tau = float(kendall(*means))
     low = high = None
     if a.residual_sd is not None and b.residual_sd is not None:
         random = np.random.Generator(np.random.Philox(key=_KEY))
         drawn = [_redrawn(mean, found, random) for mean, found in zip(means, (a, b), strict=True)]
-        low, high = map(float, np.quantile(kendall(*drawn), (anova.LEVEL / 2, 1 - anova.LEVEL / 2)))
+        bounds = np.quantile(kendall(*drawn), (anova.LEVEL / 2, 1 - anova.LEVEL / 2))
+        low, high = min(tau, float(bounds[0])), max(tau, float(bounds[1]))
     same, opposite = _told_apart(a, b, names)
     seeds = len(a.block.seeds), len(b.block.seeds)
-    return Agreement(a.endpoint, names, seeds, float(kendall(*means)), low, high, same, opposite)
+    return Agreement(a.endpoint, names, seeds, tau, low, high, same, opposite)
 
 
 def halves(block: Block, names: Sequence[str] | None = None) -> Halves | None:

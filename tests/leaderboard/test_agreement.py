@@ -76,6 +76,11 @@ def test_boards_that_agree_and_boards_that_do_not() -> None:
     assert noisy is not None
     assert noisy.high - noisy.low > 0.5
     assert noisy.low <= noisy.tau <= noisy.high
+    close = board(np.arange(8.0), 3, 1, random)
+    itself = agreement(*[analyse({"test": runs(close)})["test"]] * 2)
+    assert itself is not None
+    assert (itself.tau, itself.high) == (1, 1), "the interval holds tau, whatever is drawn"
+    assert itself.low < 0.9
 
 
 def test_only_common_gnns_and_endpoints_are_compared() -> None:
