@@ -176,7 +176,7 @@ def test_the_committed_grids_are_those_of_the_protocol():
     assert {board.seeds for board in boards if board.name != "mnist"} == {(0, 1, 2, 3, 4)}
     (mnist,) = (board for board in boards if board.name == "mnist")
     assert len(mnist.gnns) >= 8
-    assert set(mnist.gnns) <= {*boards[0].gnns}
+    assert all(entry in boards[0].gnns for entry in mnist.gnns)
     assert mnist.seeds == mnist.track.seeds == (0, 1, 2)
     assert len(boards[0].gnns) == 26
     assert len(boards[1].gnns) == 12
