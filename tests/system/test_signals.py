@@ -1,10 +1,19 @@
 """Signals: one interrupt ends a block, and what clears up after it is left in peace."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from deepnets_bench.system.signals import one_interrupt
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """As at a terminal: a suite in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
