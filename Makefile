@@ -35,8 +35,10 @@ pilot: setup
 boards: setup
 	$(BIN)/deepnets-bench grid run leaderboards/grid.toml --jobs $(JOBS) --commit
 
+# Files of tests side by side, in so many processes of 1.5 GB.
+WORKERS ?= 2
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
