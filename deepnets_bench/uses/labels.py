@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.system.files import reading, write_atomically
@@ -58,6 +58,17 @@ class Label(BaseModel):
     torch_version: str
     device: str
     timestamp: str
+
+    @model_validator(mode="after")
+    def _outcome_is_whole(self) -> Label:
+        if self.failure:
+            return self
+        for name in (*PROPERTIES, "converged"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is missing, and no failure says why")
+        if not self.converged and self.convergence != 1:
+            raise ValueError(f"it never converged, and yet has the convergence {self.convergence:g}, not 1")
+        return self
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -111,8 +122,9 @@ def _label(path: Path, line: int, row: dict[str, Any]) -> Label:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "row"
-        raise BadInput(f"{path}, line {line}: {place}: {first['msg']}.") from error
+        place = ".".join(map(str, first["loc"])) or f"{row['split']}/{row['index']}"
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{path}, line {line}: {place}: {message}.") from error
 
 
 def _kept(row: dict[str, Any]) -> dict[str, str]:

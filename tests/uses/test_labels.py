@@ -216,6 +216,24 @@ def test_rows_of_another_recipe_or_architecture_are_refused(track, data, tasks, 
         label_tasks(track, ["vall"], 1, [0], RECIPE, data)
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        (",0.5,0.4,0.25,True,", ",,0.4,0.25,True,", "val/7: accuracy is missing, and no failure says why"),
+        (",0.5,0.4,0.25,True,", ",0.5,0.4,,True,", "val/7: convergence is missing"),
+        (",0.5,0.4,0.25,True,", ",0.5,0.4,0.25,,", "val/7: converged is missing"),
+        (",0.25,True,", ",0.25,False,", "val/7: it never converged, and yet has the convergence 0.25, not 1"),
+    ],
+)
+def test_missing_and_contradictory_values_are_refused(tmp_path, good, bad, message):
+    path = tmp_path / "labels.csv"
+    append_labels(path, [label(index=7)])
+    assert good in path.read_text()
+    path.write_text(path.read_text().replace(good, bad))
+    with pytest.raises(BadInput, match=f"line 2: {message}"):
+        read_labels(path)
+
+
 def test_reliability_is_kendalls_tau_between_seeds():
     """By hand: seeds order three architectures as 1 2 3 and 1 3 2, so two of three pairs agree: tau 1/3."""
     rows = [label(index=i, seed=0, accuracy=a) for i, a in enumerate([0.1, 0.2, 0.3])]
