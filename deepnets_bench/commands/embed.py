@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepnets_bench.commands.options import listed
+from deepnets_bench.commands.options import TrustOption, listed
 from deepnets_bench.commands.run import DataOption, TrackOption
 
 _SPLITS = ["val,test"]
@@ -31,9 +31,7 @@ def embed(
     means: Annotated[bool, typer.Option("--means", help="Means over nodes alone.")] = False,
     track: TrackOption = "digits",
     data: DataOption = Path("data"),
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
-    ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Write what hypernetworks make of architectures: the state of each node, and the mean of each graph."""
     from deepnets_bench.errors import BadInput

@@ -7,8 +7,14 @@ from typing import Annotated
 
 import typer
 
-from deepnets_bench.commands.options import listed, listed_seeds
-from deepnets_bench.commands.progress import cluster_executor, progress_of
+from deepnets_bench.commands.options import TrustOption, listed, whole_numbers
+from deepnets_bench.commands.progress import (
+    JobsOption,
+    SchedulerOption,
+    cluster_executor,
+    progress_of,
+    workers_of,
+)
 from deepnets_bench.commands.run import ImagesOption, TrackOption
 
 _SHOTS, _INITS, _SEEDS = ["5,20"], ["predicted,he,orthogonal"], ["0,1,2,3,4"]
@@ -42,14 +48,10 @@ def finetune(
         bool, typer.Option("--random-classifier", help="Predict everything but the classifier.")
     ] = False,
     out: Annotated[Path, typer.Option(help="The CSV file; rows are added to it.")] = Path("finetune.csv"),
-    jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; one a core.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
-    ] = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
     images: ImagesOption = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
-    ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Fine-tune models on a few images of a track, and compare initial weights; goes on where it stopped.
 
@@ -59,16 +61,14 @@ def finetune(
 
     from rich.console import Console
 
-    from deepnets_bench.errors import BadInput, UnknownName
+    from deepnets_bench.errors import UnknownName
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
-    from deepnets_bench.system.processes import usable_cores
     from deepnets_bench.uses import finetuning as work
     from deepnets_bench.uses.gains import gain_table
     from deepnets_bench.uses.initialisation import load_initialisation
 
-    if jobs is not None and scheduler is not None:
-        raise BadInput("Give --jobs or --scheduler, not both.")
+    workers = workers_of(jobs, scheduler)
     inits = listed(init)
     for name in inits:
         if name not in work.INITS:
@@ -79,20 +79,17 @@ def finetune(
         load_track(track), ghn, images, trust, recipe, noise=noise, recalibrate=recalibrate,
         random_classifier=random_classifier,
     )  # fmt: skip
-    tasks = work.fine_tune_tasks(study, listed(model), inits, _numbers(shots), _numbers(seeds))
+    tasks = work.fine_tune_tasks(
+        study,
+        listed(model),
+        inits,
+        whole_numbers(shots, "Shots"),
+        whole_numbers(seeds),
+    )
     with progress_of("fine-tuning", "trainings") as report, cluster_executor(scheduler) as executor:
-        work.run_fine_tuning(tasks, out, workers=jobs or usable_cores(), executor=executor, report=report)
-    rows = work.read_rows(out)
+        work.run_fine_tuning(tasks, out, workers=workers, executor=executor, report=report)
+    rows = work.read_fine_tuning(out)
     console = Console()
     for first in [name for name in inits if name in ("predicted", "orthogonalised")]:
         for against in [name for name in inits if name not in ("predicted", "orthogonalised")]:
             print_table(gain_table(rows, against, first), console)
-
-
-def _numbers(values: list[str]) -> list[int]:
-    from deepnets_bench.errors import BadInput
-
-    found = listed_seeds(values)
-    if not isinstance(found, list):
-        raise BadInput("Seeds and shots are whole numbers separated by commas, such as 0,1,2.")
-    return found

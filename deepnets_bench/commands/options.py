@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from deepnets_bench.errors import BadInput
+
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
+]
 
 
 class StrictCommand(TyperCommand):
@@ -55,6 +59,14 @@ def listed_seeds(values: Iterable[str] | None) -> list[int] | Literal["all"] | N
         given = ",".join(values)
         raise BadInput(f"Seeds are whole numbers separated by commas, such as 0,1,2, or all, not '{given}'.")
     return list(dict.fromkeys(int(seed) for seed in seeds))
+
+
+def whole_numbers(values: Iterable[str], what: str = "Seeds") -> list[int]:
+    """`listed_seeds` where there is no 'all'; raises `BadInput`, in the name of `what`."""
+    found = listed_seeds(values)
+    if not isinstance(found, list):
+        raise BadInput(f"{what} are whole numbers separated by commas, such as 0,1,2.")
+    return found
 
 
 def _entries(parts: Iterable[str]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepnets_bench.commands.options import TrustOption
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -51,9 +53,7 @@ def predict(
     ] = None,
     width: Annotated[int, typer.Option(help="Channels of the first cell, for an architecture.")] = 32,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
-    ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Predict the parameters of any network, for `module.load_state_dict(file, strict=False)`.
 

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -15,6 +17,22 @@ OnProgress = Callable[[int, int], None]  # done, total
 
 _QUIET_SECONDS = 2.0  # shorter work shows no progress
 _LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+JobsOption = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; one a core.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, such as tcp://host:8786.")
+]
+
+
+def workers_of(jobs: int | None, scheduler: str | None) -> int:
+    """Processes of this machine, one a core when not given; raises `BadInput` for a cluster beside them."""
+    from deepnets_bench.errors import BadInput
+    from deepnets_bench.system.processes import usable_cores
+
+    if jobs is not None and scheduler is not None:
+        raise BadInput("Give --jobs or --scheduler, not both.")
+    return jobs or usable_cores()
 
 
 @contextmanager

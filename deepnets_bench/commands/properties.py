@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepnets_bench.commands.options import listed, listed_gnns, listed_seeds
+from deepnets_bench.commands.options import TrustOption, listed, listed_gnns, whole_numbers
 from deepnets_bench.commands.run import DataOption, GNNOptions, GNNsOption, ImagesOption, TrackOption
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def direct(
         identity.build(study.protocol.hid)
     for identity in gnns:
         todo = work.missing(
-            out, study, "direct", identity.name, canonical_json(identity.options), _numbers(seeds)
+            out, study, "direct", identity.name, canonical_json(identity.options), whole_numbers(seeds)
         )
         for seed in todo:
             work.direct(study, identity, [seed], work.sink_of(out))
@@ -96,9 +96,7 @@ def frozen(
     out: OutOption = _RESULTS,
     data: DataOption = Path("data"),
     images: ImagesOption = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
-    ] = False,
+    trust: TrustOption = False,
     protocol: Annotated[
         str,
         typer.Option(
@@ -150,7 +148,7 @@ def baselines(
     from deepnets_bench.uses.properties import study as work
 
     study = study_of(track, labels, data, images, names)
-    work.baselines(study, _numbers(seeds), work.sink_of(out))
+    work.baselines(study, whole_numbers(seeds), work.sink_of(out))
     _print(out, "baselines", study)
 
 
@@ -288,12 +286,3 @@ def _print(out: Path, mode: str, study: Study) -> None:
     rows = [row for row in read_results(out) if row.labels_digest == study.digest]
     bounds = {} if mode == "published" else _bounds(study.labels)  # one training made each released label
     print_table(property_table(rows, mode, bounds=bounds), Console())
-
-
-def _numbers(seeds: list[str]) -> list[int]:
-    from deepnets_bench.errors import BadInput
-
-    found = listed_seeds(seeds)
-    if not isinstance(found, list):
-        raise BadInput("Seeds are whole numbers separated by commas, such as 0,1,2.")
-    return found

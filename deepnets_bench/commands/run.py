@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepnets_bench.commands.options import listed, listed_gnns, listed_seeds
+from deepnets_bench.commands.options import TrustOption, listed, listed_gnns, listed_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,9 +147,7 @@ def evaluate(
         typer.Option(help="Gaussian noise on pixels in [0, 1]: its standard deviation, or 'track'."),
     ] = None,
     device: DeviceOption = "auto",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
-    ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Score a trained hypernetwork as a track does, and print the accuracies; no results are written."""
     from deepnets_bench.benchmark import Benchmark, noise_of

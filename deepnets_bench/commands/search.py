@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepnets_bench.commands.options import listed_seeds
-from deepnets_bench.commands.progress import cluster_executor, progress_of
+from deepnets_bench.commands.options import TrustOption, whole_numbers
+from deepnets_bench.commands.progress import (
+    JobsOption,
+    SchedulerOption,
+    cluster_executor,
+    progress_of,
+    workers_of,
+)
 from deepnets_bench.commands.properties import LabelsOption, check_form, study_of
 from deepnets_bench.commands.run import DataOption, ImagesOption, TrackOption
 
@@ -43,15 +49,11 @@ def search(
     track: TrackOption = "digits",
     labels: LabelsOption = Path("leaderboards/properties/labels.csv"),
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("search"),
-    jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; one a core.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
-    ] = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
     data: DataOption = Path("data"),
     images: ImagesOption = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
-    ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Rank architectures by properties predicted from a hypernetwork's embeddings and labels.
 
@@ -59,12 +61,10 @@ def search(
     """
     from deepnets_bench.errors import BadInput, UnknownName
     from deepnets_bench.ghn.model import GHN
-    from deepnets_bench.system.processes import usable_cores
     from deepnets_bench.uses import search as work
     from deepnets_bench.uses.properties.heads import HEADS
 
-    if jobs is not None and scheduler is not None:
-        raise BadInput("Give --jobs or --scheduler, not both.")
+    workers = workers_of(jobs, scheduler)
     if head not in HEADS:
         raise UnknownName("head", head, HEADS)
     if pareto == name:
@@ -72,7 +72,6 @@ def search(
     study = study_of(track, labels, data, images, [name, *([pareto] if pareto else [])])
     hypernetwork = GHN.load(ghn, trust)
     check_form(hypernetwork, ghn, study)
-    workers = jobs or usable_cores()
     with progress_of("embedding", "architectures") as report, cluster_executor(scheduler) as executor:
         vectors = work.embeddings_of_split(
             study.track, data, ghn, count, out, trust=trust, workers=workers, executor=executor, report=report
@@ -89,10 +88,7 @@ def search(
         values = "  ".join(f"{row.predicted[key]:14.4g}" for key in predicted)
         typer.echo(f"{rank:4d}  {f'search/{row.index}':13s}  {values}")
     if train:
-        found_seeds = listed_seeds(seeds)
-        if not isinstance(found_seeds, list):
-            raise BadInput("Seeds are whole numbers separated by commas, such as 0,1,2.")
-        _train(study, indices, count, found_seeds, out, workers, scheduler)
+        _train(study, indices, count, whole_numbers(seeds), out, workers, scheduler)
 
 
 def _train(

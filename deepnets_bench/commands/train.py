@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from deepnets_bench.commands.options import listed, listed_seeds
-from deepnets_bench.commands.progress import cluster_executor, progress_of
+from deepnets_bench.commands.options import TrustOption, listed, whole_numbers
+from deepnets_bench.commands.progress import (
+    JobsOption,
+    SchedulerOption,
+    cluster_executor,
+    progress_of,
+    workers_of,
+)
 from deepnets_bench.commands.run import DataOption, ImagesOption, TrackOption
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from deepnets_bench.harness.protocol.tracks import Track
 
 EpochsOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Passes over the training images; the recipe's.")
@@ -66,22 +67,18 @@ def train(
         Path | None, typer.Option(help="Folder of the results; trainings/MODEL when not given.")
     ] = None,
     images: ImagesOption = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a GNN that the checkpoint names and that is not registered.")
-    ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Train one network by SGD; interrupted, the same command goes on.
 
     Leaves the learning curve, the weights and the result of every seed, and prints accuracy, accuracy under
     noise on the pixels, and CPU time.
     """
-    import torch
-
     from deepnets_bench.harness.images.loading import fingerprint
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.uses.initialisation import load_initialisation, name_of
     from deepnets_bench.uses.labelling import images_of
-    from deepnets_bench.uses.models import build_model, source_digest
+    from deepnets_bench.uses.models import build_for, source_digest, width_for
     from deepnets_bench.uses.recipe import recipe_of
     from deepnets_bench.uses.run import NetworkRun, run_seed
 
@@ -97,13 +94,7 @@ def train(
     )
     weights = load_initialisation(init, trust)
     pictures = images_of(protocol, images)
-    channels = width or _width(protocol)
-
-    def make() -> nn.Module:
-        classes, size = pictures.num_classes, protocol.images.size
-        return build_model(
-            model, classes, size, channels, {}, torch.device("cpu"), protocol.evaluation.fc_dim
-        )
+    channels = width or width_for(protocol)
 
     run = NetworkRun(
         model,
@@ -116,11 +107,11 @@ def train(
         images=fingerprint(protocol.images, images),
     )
     folder = out or Path("trainings") / _slug(model)
-    for number, seed in enumerate(_numbers(seeds)):
+    for number, seed in enumerate(whole_numbers(seeds)):
         result = run_seed(
             run,
             seed,
-            make,
+            lambda: build_for(model, protocol, pictures.num_classes, channels),
             weights,
             pictures,
             folder / f"seed-{seed}",
@@ -147,10 +138,8 @@ def label(
             show_default=False,
         ),
     ] = Path("leaderboards/properties/labels.csv"),
-    jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; one a core.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")
-    ] = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
     time: Annotated[
         bool,
         typer.Option("--time", help="Measure inference times instead, one network after the other."),
@@ -167,41 +156,25 @@ def label(
     from deepnets_bench.errors import BadInput
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
-    from deepnets_bench.system.processes import usable_cores
     from deepnets_bench.uses.labelling import label_tasks, run_labelling
     from deepnets_bench.uses.labels import read_labels
     from deepnets_bench.uses.recipe import recipe_of
     from deepnets_bench.uses.reliability import reliability_table
     from deepnets_bench.uses.timing import TIMES, run_timing
 
-    if jobs is not None and scheduler is not None:
-        raise BadInput("Give --jobs or --scheduler, not both.")
+    workers = workers_of(jobs, scheduler)
     protocol = load_track(track)
     recipe = recipe_of(protocol.images.dataset)
     if not (splits := listed(split)):
         raise BadInput("Give at least one split, such as --split val.")
-    tasks = label_tasks(protocol, splits, count, _numbers(seeds), recipe, data, images)
+    tasks = label_tasks(protocol, splits, count, whole_numbers(seeds), recipe, data, images)
     if time:
         with progress_of("timing", "networks") as report:
             run_timing(tasks, out.with_name(TIMES), report)
         return
     with progress_of("labelling", "trainings") as report, cluster_executor(scheduler) as executor:
-        run_labelling(tasks, out, workers=jobs or usable_cores(), executor=executor, report=report)
+        run_labelling(tasks, out, workers=workers, executor=executor, report=report)
     print_table(reliability_table(read_labels(out)), Console())
-
-
-def _numbers(seeds: list[str]) -> list[int]:
-    from deepnets_bench.errors import BadInput
-
-    found = listed_seeds(seeds)
-    if not isinstance(found, list):
-        raise BadInput("Seeds are whole numbers separated by commas, such as 0,1,2.")
-    return found
-
-
-def _width(track: Track) -> int:
-    """The width at which the track evaluates networks; 32 where each has its own."""
-    return 32 if track.evaluation.width == "stored" else track.evaluation.width
 
 
 def _slug(model: str) -> str:

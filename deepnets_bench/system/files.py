@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def short_digest(path: Path) -> str:
+    """12 hexadecimal digits of the SHA-256 of a file, which tell it from others; raises `OSError`."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def _sync(path: Path) -> None:

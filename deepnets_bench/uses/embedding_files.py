@@ -13,6 +13,7 @@ import numpy as np
 from deepnets_bench.errors import UnknownName
 from deepnets_bench.system.files import replacing
 from deepnets_bench.system.locks import writable
+from deepnets_bench.uses.sizes import evaluated_sizes
 
 if TYPE_CHECKING:
     from deepnets_bench.ghn.model import GHN
@@ -34,23 +35,17 @@ def evaluation_graphs(
     from deepnets_bench.graphs.graph import ComputationGraph
     from deepnets_bench.harness.training.splits import StoredArchitectures, load_networks
 
-    evaluation, size = track.evaluation, track.images.size
+    known = track.evaluation.splits
     for split in splits:
-        if split not in evaluation.splits:
-            raise UnknownName("split", split, evaluation.splits, f"of track '{track.name}'")
+        if split not in known:
+            raise UnknownName("split", split, known, f"of track '{track.name}'")
     generate(list(splits), data, workers=1, dataset_version=track.dataset_version)
     found = {}
     for split in splits:
         held = min(count, len(StoredArchitectures(data, split, count).node_counts()))
-        factor = evaluation.splits[split].width_factor
         found[split] = [
             ComputationGraph.from_program(
-                network.program(
-                    width=network.width(size) if evaluation.width == "stored" else evaluation.width * factor,
-                    image_size=size,
-                    num_classes=num_classes,
-                    fc_dim=evaluation.fc_dim,
-                )
+                network.program(**evaluated_sizes(track, split, network.widths, num_classes))
             )
             for network in load_networks(data, split, held)
         ]

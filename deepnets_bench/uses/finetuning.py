@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import nn
 
-from deepnets_bench.errors import BadInput, Interrupted, NotFinite, RunFailed
+from deepnets_bench.errors import BadInput, NotFinite, RunFailed
 from deepnets_bench.harness.images.sets import ImageSet, LabelledImages
 from deepnets_bench.harness.protocol.tracks import Track
-from deepnets_bench.system.files import reading, write_atomically
-from deepnets_bench.system.locks import locked
-from deepnets_bench.system.signals import one_interrupt
-from deepnets_bench.uses.initialisation import initialise, load_initialisation, orthogonalise
-from deepnets_bench.uses.models import build_model
-from deepnets_bench.uses.pool import carried_out
+from deepnets_bench.harness.runs.provenance import stamp
+from deepnets_bench.system.files import short_digest
+from deepnets_bench.uses.initialisation import initialise, load_ghn, orthogonalise
+from deepnets_bench.uses.models import build_for
+from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
+from deepnets_bench.uses.rows import Row, append_rows, read_rows
 from deepnets_bench.uses.training import NETWORK_WEIGHTS, accuracy, streams_of, train
 
 if TYPE_CHECKING:
-    from deepnets_bench.ghn.model import GHN
     from deepnets_bench.harness.protocol.tables import Images
 
 INITS = ("predicted", "orthogonalised", "he", "orthogonal", "random")
@@ -76,10 +73,12 @@ class FineTuneTask:
         return self.model, self.init, self.shots, self.seed
 
 
-class FineTuneRow(BaseModel):
+class FineTuneRow(Row):
     """What a training gave: accuracy on the test images, and at which rate."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    WHAT = "a CSV file of fine-tuning"
+    REFUSAL = "holds no results of fine-tuning"
+    AGAIN = "fine-tune"
 
     model: str
     init: str
@@ -107,16 +106,13 @@ class FineTuneRow(BaseModel):
         return self.model, self.init, self.shots, self.seed
 
 
-COLUMNS = tuple(FineTuneRow.model_fields)
-
-
 def fine_tune_tasks(
     study: FineTuning, models: Sequence[str], inits: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
 ) -> list[FineTuneTask]:
     """All combinations, seed by seed; raises `BadInput` for a model or number of shots that cannot be had."""
     images = _images(study.track.images, study.images)
     for model in models:
-        _build(study, model, images.num_classes)
+        build_for(model, study.track, images.num_classes)
     for count in shots:
         split_shots(images, count, seeds[0])
     return [
@@ -140,35 +136,20 @@ def run_fine_tuning(
 
     Raises `BadInput` for rows of another track, recipe, hypernetwork or settings, `Interrupted` at Ctrl-C.
     """
-    held = {row.key: row for row in (read_rows(path) if path.exists() else [])}
+    held = {row.key: row for row in (read_fine_tuning(path) if path.exists() else [])}
     for task in tasks:
         if task.key in held:
             _check_same(held[task.key], task, path)
     todo = [task for task in tasks if task.key not in held]
-    done = len(tasks) - len(todo)
-    report(done, len(tasks))
-    try:
-        with one_interrupt():
-            for row in carried_out(fine_tune, todo, workers, executor):
-                _append(path, row)
-                done += 1
-                report(done, len(tasks))
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted after {done:,} of {len(tasks):,} trainings; their rows are in {path}, and the same "
-            "command goes on from there."
-        ) from None
-    except BrokenExecutor:
-        raise RunFailed(
-            f"A worker process died (killed, or out of memory); the rows of {done:,} trainings are in "
-            f"{path}, and the same command goes on from there."
-        ) from None
+    tally = Tally(len(tasks) - len(todo), len(tasks), report)
+    with going_on(tally, "trainings", "rows", path):
+        for row in carried_out(fine_tune, todo, workers, executor):
+            append_rows(path, FineTuneRow, [row])
+            tally.add()
 
 
 def fine_tune(task: FineTuneTask) -> FineTuneRow:
     """Choose the rate on held-out shots, train on all shots, and evaluate on the test images."""
-    from deepnets_bench.harness.runs.provenance import cpu_name, utc_now, versions
-
     torch.set_num_threads(1)
     study = task.study
     images = _images(study.track.images, study.images)
@@ -189,7 +170,7 @@ def fine_tune(task: FineTuneTask) -> FineTuneRow:
     module = _module(task, whole)
     initial = accuracy(module, images.test)
     result = train(module, whole, study.track.images, replace(study.recipe, lr=best_rate), task.seed)
-    stack = versions()
+    origin: dict[str, Any] = {**_identity(study), **stamp()}
     return FineTuneRow(
         model=task.model,
         init=task.init,
@@ -200,12 +181,7 @@ def fine_tune(task: FineTuneTask) -> FineTuneRow:
         lr=best_rate,
         initial_accuracy=initial,
         cpu_seconds=spent + result.cpu_seconds,
-        **_identity(study),
-        package_version=stack["package_version"],
-        git_commit=stack["git_commit"],
-        torch_version=stack["torch_version"],
-        device=cpu_name(),
-        timestamp=utc_now(),
+        **origin,
     )
 
 
@@ -238,33 +214,9 @@ def split_shots(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, Labe
     return replace(images, train=part(kept)), part(held), replace(images, train=part(kept + held))
 
 
-def read_rows(path: Path) -> list[FineTuneRow]:
-    """All rows; raises `BadInput` for a file of another form and for values out of range."""
-    with reading(path, "a CSV file of fine-tuning"):
-        reader = csv.DictReader(StringIO(path.read_text(encoding="utf-8")), strict=True)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise BadInput(f"{path} holds no results of fine-tuning: its columns are others.")
-        rows = []
-        for line, row in enumerate(reader, 2):
-            try:
-                rows.append(FineTuneRow.model_validate(row))
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, first["loc"]))
-                raise BadInput(f"{path}, line {line}: {place}: {first['msg']}.") from error
-    return rows
-
-
-def _append(path: Path, row: FineTuneRow) -> None:
-    with locked(path):
-        held = {found.key: found for found in (read_rows(path) if path.exists() else [])} | {row.key: row}
-        buffer = StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for found in held.values():
-            cells = found.model_dump().values()
-            writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
-        write_atomically(path, buffer.getvalue().encode())
+def read_fine_tuning(path: Path) -> list[FineTuneRow]:
+    """All rows; raises what `read_rows` does."""
+    return read_rows(path, FineTuneRow)
 
 
 def _identity(study: FineTuning) -> dict[str, Any]:
@@ -294,12 +246,12 @@ def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
     """The model with its initial weights; the same ones for every rate."""
     study = task.study
     with streams_of(task.seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
-        module = _build(study, task.model, images.num_classes)
+        module = build_for(task.model, study.track, images.num_classes)
         size = study.track.images.size
         if task.init not in ("predicted", "orthogonalised"):
             initialise(module, task.init, (3, size, size), images.num_classes)
             return module
-        ghn = _ghn(study.ghn, study.trust)
+        ghn = load_ghn(study.ghn, study.trust)
         initialise(module, ghn, (3, size, size), -1 if study.random_classifier else images.num_classes)
         if task.init == "orthogonalised":
             orthogonalise(module, study.noise)
@@ -310,13 +262,6 @@ def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
     return module
 
 
-def _build(study: FineTuning, model: str, classes: int) -> nn.Module:
-    evaluation = study.track.evaluation
-    width = 32 if evaluation.width == "stored" else evaluation.width
-    size = study.track.images.size
-    return build_model(model, classes, size, width, {}, torch.device("cpu"), evaluation.fc_dim)
-
-
 @lru_cache(maxsize=1)
 def _images(protocol: Images, folder: Path | None) -> ImageSet:
     from deepnets_bench.harness.images.loading import load_images
@@ -324,15 +269,4 @@ def _images(protocol: Images, folder: Path | None) -> ImageSet:
     return load_images(protocol, folder)
 
 
-@lru_cache(maxsize=1)
-def _ghn(path: Path, trust: bool) -> GHN:
-    found = load_initialisation(str(path), trust)
-    assert not isinstance(found, str)
-    return found
-
-
-@lru_cache(maxsize=4)
-def _digest(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+_digest = lru_cache(maxsize=4)(short_digest)

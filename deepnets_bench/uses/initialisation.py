@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.system.files import short_digest
 
 if TYPE_CHECKING:
     from deepnets_bench.ghn.model import GHN
@@ -28,12 +29,19 @@ def load_initialisation(how: str, trust: bool = False) -> str | GHN:
     return GHN.load(Path(how), trust)
 
 
+@lru_cache(maxsize=1)
+def load_ghn(path: Path, trust: bool = False) -> GHN:
+    """The hypernetwork of a checkpoint, kept for the next task of a process that works many off."""
+    from deepnets_bench.ghn.model import GHN
+
+    return GHN.load(path, trust)
+
+
 def name_of(how: str) -> str:
     """What tells initial weights from others: their kind, or a checkpoint's file name and digest."""
     if how in KINDS:
         return how
-    digest = hashlib.sha256(Path(how).read_bytes()).hexdigest()
-    return f"{Path(how).name} {digest[:12]}"
+    return f"{Path(how).name} {short_digest(Path(how))}"
 
 
 def initialise(module: nn.Module, how: str | GHN, input_shape: tuple[int, int, int], classes: int) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from deepnets_bench.errors import BadInput, Interrupted, NotFinite, RunFailed, UnknownName, reason_of
+from deepnets_bench.errors import BadInput, NotFinite, UnknownName, reason_of
 from deepnets_bench.harness.protocol.tracks import Track
-from deepnets_bench.system.signals import one_interrupt
 from deepnets_bench.uses.labels import Label, append_labels, read_labels
-from deepnets_bench.uses.pool import carried_out
+from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
+from deepnets_bench.uses.sizes import evaluated_sizes
 
 if TYPE_CHECKING:
     from deepnets_bench.compiler.program import Program
@@ -100,31 +100,18 @@ def run_labelling(
         else:
             _check_same(held[task.key], task, path)
     finished: list[Label] = []
-    done = len(tasks) - len(todo)
-    report(done, len(tasks))
-    try:
-        with one_interrupt():
-            try:
-                for label in carried_out(label_one, todo, workers, executor):
-                    finished.append(label)
-                    done += 1
-                    if len(finished) == _ROWS_AT_ONCE:
-                        append_labels(path, finished)
-                        finished.clear()
-                    report(done, len(tasks))
-            finally:
-                if finished:
+    tally = Tally(len(tasks) - len(todo), len(tasks), report)
+    with going_on(tally, "trainings", "rows", path):
+        try:
+            for label in carried_out(label_one, todo, workers, executor):
+                finished.append(label)
+                if len(finished) == _ROWS_AT_ONCE:
                     append_labels(path, finished)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted after {done:,} of {len(tasks):,} trainings; their rows are in {path}, and the same "
-            "command goes on from there."
-        ) from None
-    except BrokenExecutor:
-        raise RunFailed(
-            f"A worker process died (killed, or out of memory); the rows of {done:,} trainings are in "
-            f"{path}, and the same command goes on from there."
-        ) from None
+                    finished.clear()
+                tally.add()
+        finally:
+            if finished:
+                append_labels(path, finished)
 
 
 def _check_same(label: Label, task: LabelTask, path: Path) -> None:
@@ -152,7 +139,7 @@ def label_one(task: LabelTask) -> Label:
     """Train and evaluate the architecture of a task on one thread."""
     import torch
 
-    from deepnets_bench.harness.runs.provenance import cpu_name, utc_now, versions
+    from deepnets_bench.harness.runs.provenance import stamp
     from deepnets_bench.networks.network import Network
     from deepnets_bench.uses.cost import cost_of
     from deepnets_bench.uses.training import NETWORK_WEIGHTS, Training, streams_of, train
@@ -169,7 +156,6 @@ def label_one(task: LabelTask) -> Label:
     except NotFinite as error:
         training, failure = Training(), reason_of(error)
     cost = cost_of(program, track.images.size)
-    versions_ = versions()
     ok = not failure
     return Label(
         split=task.split,
@@ -194,11 +180,7 @@ def label_one(task: LabelTask) -> Label:
         recipe_version=task.recipe.version,
         recipe_digest=task.recipe.digest(),
         part=part,
-        package_version=versions_["package_version"],
-        git_commit=versions_["git_commit"],
-        torch_version=versions_["torch_version"],
-        device=cpu_name(),
-        timestamp=utc_now(),
+        **stamp(),
     )
 
 
@@ -214,18 +196,11 @@ class Sized(NamedTuple):
 def program_of(task: LabelTask) -> Sized:
     """The network of a task; splits that the track does not evaluate have its width and test images."""
     track, network = task.track, _stored(task.data, task.split, task.index)
-    protocol, width = track.evaluation.splits.get(task.split), track.evaluation.width
-    if width == "stored":
-        width = network.width(track.images.size)
-    elif protocol:
-        width *= protocol.width_factor
-    program = network.program(
-        width=width,
-        image_size=track.images.size,
-        num_classes=images_of(track, task.images).num_classes,
-        fc_dim=None if track.evaluation.width == "stored" else track.evaluation.fc_dim,
-    )
-    return Sized(network, program, width, protocol.images if protocol else "test")
+    protocol = track.evaluation.splits.get(task.split)
+    classes = images_of(track, task.images).num_classes
+    sizes = evaluated_sizes(track, task.split, network.widths, classes)
+    part = protocol.images if protocol else "test"
+    return Sized(network, network.program(**sizes), sizes["width"], part)
 
 
 @lru_cache(maxsize=4096)

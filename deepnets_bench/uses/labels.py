@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from io import StringIO
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.system.files import reading, write_atomically
-from deepnets_bench.system.locks import locked
+from deepnets_bench.uses.rows import Row, append_rows, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LABELS = "labels.csv"
 PROPERTIES = ("accuracy", "accuracy_noise", "convergence")
 COSTS = ("parameters", "multiply_adds", "nodes", "depth")
+_MAY_BE_EMPTY = frozenset({"failure", "git_commit", "package_version", "torch_version"})
 
 
-class Label(BaseModel):
+class Label(Row):
     """One architecture of a split, trained once.
 
     `convergence` is the share of the schedule until the recipe's training accuracy was reached; where it
@@ -29,7 +29,9 @@ class Label(BaseModel):
     and no accuracies.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    WHAT = "a CSV file of labels"
+    REFUSAL = "is no file of labels"
+    AGAIN = "label"
 
     split: str
     index: int = Field(ge=0)
@@ -75,6 +77,15 @@ class Label(BaseModel):
         """Split, index and seed."""
         return self.split, self.index, self.seed
 
+    @classmethod
+    def from_cells(cls, cells: Mapping[str, Any]) -> Label:
+        """An empty cell is a missing value, but for texts that may be empty."""
+        values = {
+            name: None if value == "" and name not in _MAY_BE_EMPTY else value
+            for name, value in cells.items()
+        }
+        return cls.model_validate(values)
+
 
 COLUMNS = tuple(Label.model_fields)
 
@@ -82,19 +93,9 @@ COLUMNS = tuple(Label.model_fields)
 def read_labels(path: Path) -> list[Label]:
     """The rows of a label file.
 
-    Raises `BadInput` for a file that is missing, of another form or truncated, a value out of range, and an
-    architecture that is there twice with one seed.
+    Raises what `read_rows` does, and `BadInput` for an architecture that is there twice with one seed.
     """
-    with reading(path, "a CSV file of labels"):
-        text = path.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            raise BadInput(f"{path} ends in the middle of a row; remove it, and label again.")
-        reader = csv.DictReader(StringIO(text), strict=True)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            lacks = f" lacks {', '.join(missing)}" if missing else "'s columns are others"
-            raise BadInput(f"{path} is no file of labels: it{lacks}.")
-        labels = [_label(path, line, row) for line, row in enumerate(reader, 2)]
+    labels = read_rows(path, Label)
     for (split, index, seed), count in Counter(label.key for label in labels).items():
         if count > 1:
             raise BadInput(f"{path} holds {split}/{index} with seed {seed} {count} times.")
@@ -103,48 +104,11 @@ def read_labels(path: Path) -> list[Label]:
 
 def append_labels(path: Path, labels: Iterable[Label]) -> None:
     """Add rows, in the order of split, index and seed, in one step under the file's lock."""
-    with locked(path):
-        held = {label.key: label for label in (read_labels(path) if path.exists() else [])}
-        held |= {label.key: label for label in labels}
-        rows = [held[key] for key in sorted(held)]
-        write_atomically(path, _text(rows).encode())
+    append_rows(path, Label, labels, ordered=True)
 
 
 def table_of(labels: Sequence[Label]) -> pd.DataFrame:
     """The rows as a data frame, a column a field."""
+    import pandas as pd
+
     return pd.DataFrame([label.model_dump() for label in labels], columns=list(COLUMNS))
-
-
-def _label(path: Path, line: int, row: dict[str, Any]) -> Label:
-    try:
-        return Label.model_validate(
-            {name: None if value == "" else value for name, value in row.items()} | _kept(row)
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or f"{row['split']}/{row['index']}"
-        message = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{path}, line {line}: {place}: {message}.") from error
-
-
-def _kept(row: dict[str, Any]) -> dict[str, str]:
-    """Texts that may be empty."""
-    return {
-        name: row.get(name) or "" for name in ("failure", "git_commit", "package_version", "torch_version")
-    }
-
-
-def _text(labels: Sequence[Label]) -> str:
-    buffer = StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for label in labels:
-        values = label.model_dump()
-        writer.writerow([_cell(values[name]) for name in COLUMNS])
-    return buffer.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

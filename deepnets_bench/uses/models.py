@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import os
@@ -14,12 +13,13 @@ from deepnets_bench.architecture import Architecture
 from deepnets_bench.errors import BadInput, MissingExtra, UnknownName, one_line
 from deepnets_bench.generators import SPLITS, sample
 from deepnets_bench.predefined import predefined
-from deepnets_bench.system.files import reading
+from deepnets_bench.system.files import reading, short_digest
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from deepnets_bench.harness.protocol.tracks import Track
     from deepnets_bench.predefined import ResNet50
 
 TORCHVISION = "torchvision:"
@@ -54,10 +54,23 @@ def build_model(
         return architecture.build(width, image_size, num_classes, fc_dim)
 
 
+def build_for(model: str, track: Track, num_classes: int, width: int | None = None) -> nn.Module:
+    """The module that MODEL names for a track's images, on the CPU; at `width_for` the track if not given."""
+    import torch
+
+    size, hidden = track.images.size, track.evaluation.fc_dim
+    return build_model(model, num_classes, size, width or width_for(track), {}, torch.device("cpu"), hidden)
+
+
+def width_for(track: Track) -> int:
+    """The width at which a track evaluates networks; 32 where each has its own."""
+    return 32 if track.evaluation.width == "stored" else track.evaluation.width
+
+
 def source_digest(model: str) -> str:
     """12 hexadecimal digits of the file that MODEL names, '' where it names none."""
     path = next((path for path in (model, model.rpartition(":")[0]) if path and Path(path).is_file()), None)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else ""
+    return short_digest(Path(path)) if path else ""
 
 
 def _torchvision_model(

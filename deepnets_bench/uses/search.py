@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepnets_bench.compiler.instructions import IMAGENET_FROM
-from deepnets_bench.errors import BadInput, Interrupted, RunFailed
+from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import Track
-from deepnets_bench.system.files import reading, replacing, write_atomically
+from deepnets_bench.system.files import reading, replacing, short_digest, write_atomically
 from deepnets_bench.system.locks import writable
-from deepnets_bench.system.signals import one_interrupt
-from deepnets_bench.uses.pool import carried_out
+from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.properties.targets import LOWER_IS_BETTER
+from deepnets_bench.uses.sizes import evaluated_sizes
 
 if TYPE_CHECKING:
     from deepnets_bench.ghn.model import GHN
@@ -73,8 +70,7 @@ def embeddings_of_split(
     from deepnets_bench.generators.generation import generate
 
     generate(SPLIT, data, count, workers=workers, dataset_version=track.dataset_version)
-    digest = hashlib.sha256(ghn.read_bytes()).hexdigest()[:12]
-    place = folder / f"embeddings-{track.name}-v{track.version}-{digest}"
+    place = folder / f"embeddings-{track.name}-v{track.version}-{short_digest(ghn)}"
     with writable(place):
         place.mkdir(parents=True, exist_ok=True)
     tasks = [
@@ -83,23 +79,10 @@ def embeddings_of_split(
         for path in [place.absolute() / f"{start}-{min(start + CHUNK, count)}.npy"]
     ]
     todo = [task for task in tasks if not task.path.exists()]
-    done = sum(task.stop - task.start for task in tasks) - sum(task.stop - task.start for task in todo)
-    report(done, count)
-    try:
-        with one_interrupt():
-            for task in carried_out(embed_chunk, todo, workers, executor):
-                done += task.stop - task.start
-                report(done, count)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted after {done:,} of {count:,} architectures; their embeddings are in {place}, and "
-            "the same command goes on from there."
-        ) from None
-    except BrokenExecutor:
-        raise RunFailed(
-            f"A worker process died (killed, or out of memory); the embeddings of {done:,} architectures are "
-            f"in {place}, and the same command goes on from there."
-        ) from None
+    tally = Tally(count - sum(task.stop - task.start for task in todo), count, report)
+    with going_on(tally, "architectures", "embeddings", place):
+        for task in carried_out(embed_chunk, todo, workers, executor):
+            tally.add(task.stop - task.start)
     return np.concatenate([_read(task) for task in tasks])
 
 
@@ -179,28 +162,19 @@ def embed_chunk(task: ChunkTask) -> ChunkTask:
 
     from deepnets_bench.data.shards import open_split
     from deepnets_bench.graphs.graph import ComputationGraph
+    from deepnets_bench.uses.initialisation import load_ghn
     from deepnets_bench.uses.properties.embeddings import mean_embeddings
 
     torch.set_num_threads(1)
-    ghn, evaluation, size = _ghn(task.ghn, task.trust), task.track.evaluation, task.track.images.size
-    stored = evaluation.width == "stored"
+    ghn = load_ghn(task.ghn, task.trust)
     graphs = []
     for record in open_split(task.data, SPLIT)[task.start : task.stop]:
-        width = record.width[int(size > IMAGENET_FROM)] if stored else evaluation.width
-        classes = ghn.config.num_classes
-        program = record.program(int(width), size, classes, None if stored else evaluation.fc_dim)
-        graphs.append(ComputationGraph.from_program(program))
+        sizes = evaluated_sizes(task.track, SPLIT, record.width, ghn.config.num_classes)
+        graphs.append(ComputationGraph.from_program(record.program(**sizes)))
     vectors = mean_embeddings(ghn, graphs)
     with replacing(task.path) as temporary, temporary.open("wb") as file:
         np.save(file, vectors)
     return task
-
-
-@lru_cache(maxsize=1)
-def _ghn(path: Path, trust: bool) -> GHN:
-    from deepnets_bench.ghn.model import GHN
-
-    return GHN.load(path, trust)
 
 
 def _read(task: ChunkTask) -> np.ndarray:

@@ -22,7 +22,7 @@ from deepnets_bench.uses.finetuning import (
     FineTuning,
     fine_tune,
     fine_tune_tasks,
-    read_rows,
+    read_fine_tuning,
     run_fine_tuning,
     split_shots,
 )
@@ -122,13 +122,13 @@ def test_a_study_goes_on_and_refuses_rows_of_another(study, tmp_path, monkeypatc
     monkeypatch.setattr(finetuning, "fine_tune", lambda task: done.append(task.init) or fine_tune(task))
     run_fine_tuning(tasks, path)
     assert done == ["random"]
-    assert {found.init for found in read_rows(path)} == {"predicted", "random"}
+    assert {found.init for found in read_fine_tuning(path)} == {"predicted", "random"}
     other = fine_tune_tasks(dataclasses.replace(study, noise=0.1), ["test/1"], ["predicted"], [2], [0])
     with pytest.raises(BadInput, match="rows of another settings"):
         run_fine_tuning(other, path)
     path.write_text("model\n")
     with pytest.raises(BadInput, match="no results of fine-tuning"):
-        read_rows(path)
+        read_fine_tuning(path)
 
 
 def test_predicted_weights_are_those_of_the_hypernetwork_and_a_classifier_may_be_random(study):

@@ -20,6 +20,7 @@ from deepnets_bench.uses.labelling import LabelTask, label_one, label_tasks, run
 from deepnets_bench.uses.labels import COLUMNS, Label, append_labels, read_labels, table_of
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.reliability import noise_bound, reliability, reliability_table
+from deepnets_bench.uses.rows import append_rows
 from tests.harness.conftest import tiny_track
 
 RECIPE = Recipe(epochs=1, batch_size=256)
@@ -310,6 +311,6 @@ def test_times_are_kept_one_by_one_and_those_of_something_else_refused(tasks, tm
         ({"fingerprint": "0" * 32}, "has the time of another architecture as val/0"),
     ):
         path.unlink()
-        timing._append(path, row.model_copy(update=changes))
+        append_rows(path, timing.InferenceTime, [row.model_copy(update=changes)])
         with pytest.raises(BadInput, match=message):
             timing.run_timing(tasks[:1], path)

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,6 +30,19 @@ def versions() -> dict[str, str]:
         "pyg_version": _installed("torch_geometric"),
         "dgl_version": _installed("dgl"),
     }
+
+
+def stamp() -> dict[str, str]:
+    """The columns package_version, git_commit, torch_version, device and timestamp of a measurement."""
+    return {**_stack(), "timestamp": utc_now()}
+
+
+@cache
+def _stack() -> dict[str, str]:
+    """Looked up once a process, whose code stays what it was when it was loaded: it asks git three times."""
+    found = versions()
+    names = ("package_version", "git_commit", "torch_version")
+    return {**{name: found[name] for name in names}, "device": cpu_name()}
 
 
 def git_commit(folder: Path | None = None) -> str:

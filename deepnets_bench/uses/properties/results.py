@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
-from io import StringIO
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from deepnets_bench.errors import BadInput
-from deepnets_bench.system.files import reading, write_atomically
-from deepnets_bench.system.locks import locked
+from deepnets_bench.uses.rows import Row, append_rows, read_rows
 
 RESULTS = "results.csv"
 
 
-class PropertyRow(BaseModel):
+class PropertyRow(Row):
     """Kendall's tau between predicted and measured values of the test architectures.
 
     `method` is a head on embeddings (svr, ridge, boosting), 'direct', or a baseline; `gnn` and its options
@@ -24,7 +20,9 @@ class PropertyRow(BaseModel):
     equal: they order nothing.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    WHAT = "a CSV file of property prediction"
+    REFUSAL = "holds no results of property prediction"
+    AGAIN = "predict"
 
     method: str
     gnn: str = ""
@@ -62,39 +60,11 @@ class PropertyRow(BaseModel):
         )  # fmt: skip
 
 
-COLUMNS = tuple(PropertyRow.model_fields)
-
-
 def read_results(path: Path) -> list[PropertyRow]:
-    """All rows; raises `BadInput` for a file of another form and for values out of range."""
-    with reading(path, "a CSV file of property prediction"):
-        reader = csv.DictReader(StringIO(path.read_text(encoding="utf-8")), strict=True)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise BadInput(f"{path} holds no results of property prediction: its columns are others.")
-        rows = []
-        for line, row in enumerate(reader, 2):
-            try:
-                rows.append(PropertyRow.model_validate(row))
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, first["loc"]))
-                raise BadInput(f"{path}, line {line}: {place}: {first['msg']}.") from error
-    return rows
+    """All rows; raises what `read_rows` does."""
+    return read_rows(path, PropertyRow)
 
 
 def append_results(path: Path, rows: Iterable[PropertyRow]) -> None:
     """Add rows in one step under the file's lock; a row that is there already is replaced."""
-    with locked(path):
-        held = {row.key: row for row in (read_results(path) if path.exists() else [])}
-        held |= {row.key: row for row in rows}
-        buffer = StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in held.values():
-            values = row.model_dump()
-            writer.writerow([_cell(values[name]) for name in COLUMNS])
-        write_atomically(path, buffer.getvalue().encode())
-
-
-def _cell(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    append_rows(path, PropertyRow, rows)

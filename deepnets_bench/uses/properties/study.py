@@ -17,9 +17,9 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.gnn import identify
 from deepnets_bench.graphs.graph import ComputationGraph
 from deepnets_bench.harness.runs.job import build_ghn
-from deepnets_bench.harness.runs.provenance import cpu_name, utc_now, versions
+from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.leaderboard.results import canonical_json
-from deepnets_bench.uses.labelling import LabelTask, label_tasks, program_of
+from deepnets_bench.uses.labelling import LabelTask, images_of, label_tasks, program_of
 from deepnets_bench.uses.labels import COSTS
 from deepnets_bench.uses.properties.direct import predict_directly
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
@@ -91,17 +91,12 @@ class Study:
 
     def row(self, **values: Any) -> PropertyRow:
         """A row with what is the same for all rows of this study."""
-        stack = self._versions
         common = {
             "labels_digest": self.digest,
             "protocol_version": self.protocol.version,
             "protocol_digest": self.protocol.digest(),
             "tested": len(self.targets[1]),
-            "package_version": stack["package_version"],
-            "git_commit": stack["git_commit"],
-            "torch_version": stack["torch_version"],
-            "device": cpu_name(),
-            "timestamp": utc_now(),
+            **stamp(),
         }
         return PropertyRow.model_validate(common | values)
 
@@ -115,10 +110,6 @@ class Study:
         """Numbers of labels; the largest one is all that there are."""
         known = len(self.targets[0])
         return [min(count, known) for count in self.protocol.labels]
-
-    @cached_property
-    def _versions(self) -> dict[str, str]:
-        return versions()
 
     @cached_property
     def _tasks(self) -> dict[str, list[LabelTask]]:
@@ -149,8 +140,9 @@ def baselines(study: Study, seeds: Sequence[int], sink: Sink) -> None:
     )
     features = [np.stack([graph_features(graph) for graph in graphs]) for graphs in study.graphs]
     _fit(study, FEATURES, boosting, (features[0], features[1]), seeds, sink)
+    classes = images_of(study.track, study.images).num_classes
     for seed in seeds:
-        ghn = build_ghn(study.track, identify(_UNTRAINED), num_classes=_classes(study), seed=seed)
+        ghn = build_ghn(study.track, identify(_UNTRAINED), num_classes=classes, seed=seed)
         vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
         _fit(study, f"untrained {_UNTRAINED}, svr", HEADS["svr"], (vectors[0], vectors[1]), [seed], sink)
         scores = [_zero_cost(study, programs, seed) for programs in study.programs]
@@ -271,16 +263,9 @@ def _fit(
         sink(study, made)
 
 
-def _classes(study: Study) -> int:
-    from deepnets_bench.harness.images.loading import load_images
-
-    return load_images(study.track.images, study.images).num_classes
-
-
 def _zero_cost(study: Study, programs: Sequence[Program], seed: int) -> dict[str, np.ndarray]:
-    from deepnets_bench.harness.images.loading import load_images
     from deepnets_bench.uses.properties.zero_cost import SCORES, zero_cost_scores
 
-    images, labels = next(iter(load_images(study.track.images, study.images).train.batches(64)))
+    images, labels = next(iter(images_of(study.track, study.images).train.batches(64)))
     found = [zero_cost_scores(program, images, labels, seed) for program in programs]
     return {name: np.array([[scores[name]] for scores in found]) for name in SCORES}

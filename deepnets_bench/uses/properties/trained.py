@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.harness.protocol.tracks import Track, load_track
 from deepnets_bench.leaderboard.aggregate import CONTROL
 from deepnets_bench.leaderboard.results import ResultRow, canonical_json, read_rows
+from deepnets_bench.system.files import short_digest
 
 if TYPE_CHECKING:
     from deepnets_bench.ghn.config import GHNConfig
@@ -48,7 +48,7 @@ def identity_of(trained: TrainedGHN, config: GHNConfig) -> dict[str, str]:
         "gnn": config.gnn or config.own_gnn,
         "gnn_options": canonical_json(config.gnn_options),
         "gnn_digest": config.gnn_digest,
-        "source": hashlib.sha256(trained.path.read_bytes()).hexdigest()[:12],
+        "source": short_digest(trained.path),
         "ghn_track": trained.track,
     }
 
