@@ -62,18 +62,18 @@ def finetune(
     from rich.console import Console
 
     from deepnets_bench.errors import UnknownName
+    from deepnets_bench.ghn.model import GHN
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
     from deepnets_bench.uses import finetuning as work
     from deepnets_bench.uses.gains import gain_table
-    from deepnets_bench.uses.initialisation import load_initialisation
 
     workers = workers_of(jobs, scheduler)
     inits = listed(init)
     for name in inits:
         if name not in work.INITS:
             raise UnknownName("initial weights", name, work.INITS)
-    load_initialisation(str(ghn), trust)
+    GHN.load(ghn, trust)  # what is wrong with it is said before anything is trained
     recipe = work.RECIPE if epochs is None else replace(work.RECIPE, epochs=epochs)
     study = work.FineTuning(
         load_track(track), ghn, images, trust, recipe, noise=noise, recalibrate=recalibrate,

@@ -177,7 +177,7 @@ def show(
     """Print Kendall's tau of one mode, with letters and the difference that could have been detected."""
     from rich.console import Console
 
-    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.errors import BadInput, UnknownName
     from deepnets_bench.graphs import drawing
     from deepnets_bench.leaderboard.table import print_table, to_latex, to_markdown
     from deepnets_bench.uses.properties.results import read_results
@@ -186,6 +186,10 @@ def show(
     formats = {"markdown": to_markdown, "latex": to_latex}
     if output not in ("table", *formats):
         raise UnknownName("format", output, ("table", *formats))
+    if not out.exists():
+        raise BadInput(
+            f"There are no results at {out}; `deepnets-bench properties direct --gnn gat` makes some."
+        )
     for picture in filter(None, (plot, scatter)):
         drawing.check_target(picture)
     rows, bounds = read_results(out), {} if mode == "published" else _bounds(labels)

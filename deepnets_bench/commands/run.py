@@ -27,7 +27,9 @@ DataOption = Annotated[
 ImagesOption = Annotated[
     Path | None,
     typer.Option(
-        "--images", envvar="DEEPNETS_BENCH_IMAGES", help="Folder of the images, for all tracks but digits."
+        "--images",
+        envvar="DEEPNETS_BENCH_IMAGES",
+        help="Folder of the images, for tracks whose images are files.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]

@@ -182,5 +182,8 @@ def test_the_command(ghn, tmp_path, monkeypatch):
     ]  # fmt: skip
     shown = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "predicted against he" in shown.output
+    missing = ["--ghn", str(tmp_path / "none.safetensors")]
+    with pytest.raises(BadInput, match=r"Cannot read .*none.safetensors"):
+        CliRunner().invoke(app, ["finetune", *missing, *arguments[3:]], catch_exceptions=False)
     with pytest.raises(UnknownName, match="initial weights 'xavier'"):
         CliRunner().invoke(app, [*arguments[:-6], "--init", "xavier"], catch_exceptions=False)

@@ -110,6 +110,15 @@ def test_labels_that_do_not_suffice_are_refused_with_the_command_that_makes_them
         read_targets(path, NO_TIMES, SMALL)
 
 
+def test_missing_files_are_named_with_the_command_that_makes_them(tmp_path):
+    with pytest.raises(
+        BadInput, match=r"no labels at .*; deepnets-bench label --split val,test --count 20 makes"
+    ):
+        read_targets(tmp_path / "labels.csv", NO_TIMES, SMALL)
+    shown = CliRunner().invoke(commands.app, ["show", "--out", str(tmp_path / "results.csv")])
+    assert "`deepnets-bench properties direct --gnn gat` makes some" in str(shown.exception)
+
+
 def test_labels_of_other_architectures_are_refused(study, tmp_path):
     path = write_labels(tmp_path / "labels.csv", 20, (0,))
     append_labels(path, [label("test", 5, 0, fingerprint="0" * 32)])

@@ -47,6 +47,10 @@ def read_targets(
 
     Raises `BadInput` for a property without labels, too few of them, or one that is constant.
     """
+    if not path.exists():
+        both = f"{protocol.train_split},{protocol.test_split}"
+        command = _COMMAND.format(split=both, count=protocol.tested)
+        raise BadInput(f"There are no labels at {path}; {command} makes them.")
     labels = read_labels(path)
     times = read_times(path.with_name(TIMES)) if SPEED in names and path.with_name(TIMES).exists() else []
     train = _targets(path, labels, times, protocol.train_split, protocol.labels[-1], names)
