@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from deepnets_bench.data.widths import WidthRule
 from deepnets_bench.errors import BadInput, UnknownName
@@ -57,6 +57,7 @@ class Track(Table):
     smoke: Smoke
     frames: tuple[Frame, ...] = added(())  # none: every run starts from scratch
     calibration: Calibration | None = None  # without one, a board holds rows of one stack only
+    _changed: bool = PrivateAttr(False)  # a copy by `as_smoke` or `in_precision`
 
     @model_validator(mode="after")
     def _mean_is_of_the_training(self) -> Track:
@@ -92,8 +93,16 @@ class Track(Table):
 
     @property
     def comparable(self) -> bool:
-        """False for a smoke run, and for any other change of a packaged track that keeps its name."""
+        """False for a smoke run, another precision, and a packaged track changed under its name."""
+        if self._changed:
+            return False
         return self.name not in track_names() or self.fingerprint() == load_track(self.name).fingerprint()
+
+    def _changed_copy(self, **tables: Any) -> Track:
+        """A copy with other tables, whose rows are not comparable with those of this track."""
+        copy = self.model_copy(update=tables)
+        copy._changed = True
+        return copy
 
     def in_precision(self, name: str) -> Track:
         """The same track trained in another precision, which is another protocol unless it is the track's.
@@ -105,7 +114,7 @@ class Track(Table):
         if name == self.training.precision:
             return self
         training = self.training.model_copy(update={"precision": name})
-        return self.model_copy(update={"training": training, "label": f"{self.label}, {name}"})
+        return self._changed_copy(training=training, label=f"{self.label}, {name}")
 
     def as_smoke(self) -> Track:
         """The same path through the code in seconds; rows made with it are marked as not comparable."""
@@ -119,33 +128,29 @@ class Track(Table):
         def fewer_images(count: int) -> int:
             return count if small.images is None else min(count, small.images)
 
-        return self.model_copy(
-            update={
-                "label": "smoke test, not comparable",
-                "images": self.images.model_copy(update={"batch_size": fewer_images(self.images.batch_size)}),
-                "networks": self.networks.model_copy(
-                    update={"count": min(self.networks.count, small.networks)}
-                ),
-                "training": self.training.model_copy(
-                    update={
-                        "steps": small.steps,
-                        "warmup_steps": min(self.training.warmup_steps, small.steps // 4),
-                        "log_interval": interval,
-                        "epoch_steps": None,
-                    }
-                ),
-                "selection": self.selection.model_copy(
-                    update={
-                        "interval": interval,
-                        "count": min(self.selection.count, small.evaluated),
-                        "images": fewer_images(self.selection.images),
-                        "mean_steps": self.selection.mean_steps and min(self.selection.mean_steps, interval),
-                    }
-                ),
-                "evaluation": self.evaluation.model_copy(
-                    update={"splits": splits, "max_images": fewer_images(self.evaluation.max_images)}
-                ),
-            }
+        return self._changed_copy(
+            label="smoke test, not comparable",
+            images=self.images.model_copy(update={"batch_size": fewer_images(self.images.batch_size)}),
+            networks=self.networks.model_copy(update={"count": min(self.networks.count, small.networks)}),
+            training=self.training.model_copy(
+                update={
+                    "steps": small.steps,
+                    "warmup_steps": min(self.training.warmup_steps, small.steps // 4),
+                    "log_interval": interval,
+                    "epoch_steps": None,
+                }
+            ),
+            selection=self.selection.model_copy(
+                update={
+                    "interval": interval,
+                    "count": min(self.selection.count, small.evaluated),
+                    "images": fewer_images(self.selection.images),
+                    "mean_steps": self.selection.mean_steps and min(self.selection.mean_steps, interval),
+                }
+            ),
+            evaluation=self.evaluation.model_copy(
+                update={"splits": splits, "max_images": fewer_images(self.evaluation.max_images)}
+            ),
         )
 
 

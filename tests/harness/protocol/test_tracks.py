@@ -1,5 +1,7 @@
 """Tracks: the packaged files are valid, and every mistake in a file is one sentence that names the key."""
 
+import pickle
+
 import pytest
 
 from deepnets_bench.data.widths import PAPER_RULES
@@ -152,3 +154,11 @@ def test_smoke_reduces_the_work_and_is_not_comparable():
     assert smoke.training.warmup_steps < smoke.training.steps
     assert {split.count for split in smoke.evaluation.splits.values()} == {track.smoke.evaluated}
     assert not smoke.comparable
+
+
+def test_a_changed_copy_of_a_track_of_ones_own_is_not_comparable_in_another_process_either():
+    track = tiny_track()
+    for copy in (track.as_smoke(), track.in_precision("bf16"), track.as_smoke().in_precision("fp16")):
+        assert not copy.comparable
+        assert not pickle.loads(pickle.dumps(copy)).comparable
+    assert pickle.loads(pickle.dumps(track)).comparable
