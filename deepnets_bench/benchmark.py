@@ -28,10 +28,12 @@ from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
 from deepnets_bench.harness.training.splits import Dataset, prepare_dataset
 from deepnets_bench.leaderboard.results import rows_frame
 from deepnets_bench.leaderboard.scores import SCORE_COLUMNS
+from deepnets_bench.system.dask import connected
 from deepnets_bench.system.processes import usable_cores
 
 if TYPE_CHECKING:
     import pandas as pd
+    from distributed import Client
 
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.harness.runs.worker import Outcome
@@ -128,11 +130,12 @@ class Benchmark:
         folder = Path("leaderboards") / track.name if out is None else Path(out)
         make_folder(folder)
         self._say(f"Track {track.name} v{track.version} ({track.label}): {track.description}")
-        dataset = self._prepare(track)
-        planned = [Job(track, each, seed, tuning_trials) for each in gnns for seed in numbers]
-        todo = unfinished(planned, dataset, folder)
-        self._announce(planned, todo, folder)
-        outcomes = self._run(todo, dataset, folder, run_options, scheduler)
+        with connected(scheduler) as cluster:  # first, for it may not answer
+            dataset = self._prepare(track)
+            planned = [Job(track, each, seed, tuning_trials) for each in gnns for seed in numbers]
+            todo = unfinished(planned, dataset, folder)
+            self._announce(planned, todo, folder)
+            outcomes = self._run(todo, dataset, folder, run_options, cluster)
         self._sum_up(outcomes, len(planned) - len(todo), folder)
         finished = finished_jobs(folder)
         return rows_frame(
@@ -210,15 +213,10 @@ class Benchmark:
             return prepare_dataset(track, self.data, images=self.images, workers=usable_cores())
 
     def _run(
-        self, todo: Sequence[Job], dataset: Dataset, out: Path, options: RunOptions, scheduler: str | None
+        self, todo: Sequence[Job], dataset: Dataset, out: Path, options: RunOptions, cluster: Client | None
     ) -> list[Outcome]:
-        from deepnets_bench.system.dask import connected
-
         try:
-            with (
-                connected(scheduler) if scheduler else nullcontext() as cluster,
-                view(self._console) as shown,
-            ):
+            with view(self._console) as shown:
                 return run_jobs(todo, dataset, out, options, shown, cluster)
         except KeyboardInterrupt:
             self._say("Interrupted; the same run with resume (--resume) goes on from here.")

@@ -38,13 +38,10 @@ def workers_of(jobs: int | None, scheduler: str | None) -> int:
 @contextmanager
 def cluster_executor(scheduler: str | None) -> Iterator[Executor | None]:
     """A Dask cluster as an executor; None without an address."""
-    if scheduler is None:
-        yield None
-        return
     from deepnets_bench.system.dask import connected
 
     with connected(scheduler) as client:
-        yield client.get_executor(pure=False)
+        yield None if client is None else client.get_executor(pure=False)
 
 
 @contextmanager

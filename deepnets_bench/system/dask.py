@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connected(scheduler: str) -> Iterator[Client]:
-    """A client of the scheduler at an address such as tcp://host:8786; it is closed at the end.
+def connected(scheduler: str | None) -> Iterator[Client | None]:
+    """A client of the scheduler at an address such as tcp://host:8786, closed at the end; None without one.
 
     Raises `MissingExtra` without Dask, `BadInput` where no scheduler answers within ten seconds.
     """
+    if scheduler is None:
+        yield None
+        return
     try:
         from distributed import Client
     except ImportError as error:

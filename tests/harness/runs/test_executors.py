@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import deepnets_bench as dnb
 from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.runs import executors, scheduler
@@ -108,16 +109,15 @@ def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
         executors._on_worker(task, "run")
 
 
-def test_a_scheduler_that_does_not_answer_is_one_sentence(monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_one_sentence_before_anything_is_made(tmp_path, monkeypatch):
     def refuse(address: str, timeout: str) -> None:
         raise OSError("Timed out")
 
     monkeypatch.setattr(distributed, "Client", refuse)
-    with (
-        pytest.raises(BadInput, match="No Dask scheduler answers at tcp://nowhere:1"),
-        connected("tcp://nowhere:1"),
-    ):
-        pass
+    bench = dnb.Benchmark(tiny_track(), tmp_path / "data", quiet=True)
+    with pytest.raises(BadInput, match="No Dask scheduler answers at tcp://nowhere:1"):
+        bench.run("mlp", out=tmp_path / "out", scheduler="tcp://nowhere:1")
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_lost_cluster_and_a_dead_worker_are_failed_jobs(tmp_path):
