@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry
 from deepnets_bench.leaderboard.agreement_tables import halves_table
 from deepnets_bench.leaderboard.anova import Array
 from deepnets_bench.leaderboard.inference import Analysis
-from deepnets_bench.leaderboard.page_views import levels, views
+from deepnets_bench.leaderboard.levels import TRAINED, Level, chance_level, trained_level, untrained_levels
+from deepnets_bench.leaderboard.page_views import views
 from deepnets_bench.leaderboard.published_order import order_tables
 from deepnets_bench.leaderboard.reference import beside
 from deepnets_bench.leaderboard.report import WALL_CLOCK, provenance, ranking_table
@@ -37,7 +38,7 @@ def render(
     note: str | None,
     chance: float | None = None,
 ) -> str:
-    """The whole page. `folder` holds `scores/` and the learning curves in `runs/`.
+    """The whole page. `folder` holds `scores/`, the learning curves in `runs/`, and maybe `trained.csv`.
 
     `chance` is the accuracy of guessing, where the track says of how many classes.
     A method whose scores are missing is named and has no scatter plot. Raises MissingExtra without Jinja2.
@@ -54,17 +55,22 @@ def render(
         lstrip_blocks=True,
     )
     scores, faults = _scores(board, folder / "scores")
+    levels = [] if chance is None else [chance_level(board, chance)]
+    if (folder / TRAINED).exists() and (trained := trained_level(board, folder / TRAINED)):
+        levels.append(trained)
     return environment.get_template("page.html.j2").render(
         title=ranking_table(board, note, analyses).title,
-        notes=dict.fromkeys([*board.notes, *faults, provenance(board)]),
+        notes=dict.fromkeys(
+            [*board.notes, *faults, *(level.note for level in levels if level.note), provenance(board)]
+        ),
         wall_clock=WALL_CLOCK,
-        views=views(board, analyses, chance),
+        views=views(board, analyses, levels),
         sections=sections(board, analyses),
         splits=board.splits,
         endpoints=list(analyses),
         names=[entry.name for entry in board.entries],
         curves=CURVES,
-        data=_script_json(page_data(board, analyses, scores, folder, chance)),
+        data=_script_json(page_data(board, analyses, scores, folder, levels)),
     )
 
 
@@ -90,7 +96,7 @@ def page_data(
     analyses: Mapping[str, Analysis],
     scores: Mapping[str, Mapping[str, Array]],
     folder: Path,
-    chance: float | None = None,
+    levels: Sequence[Level] = (),
 ) -> dict[str, Any]:
     """What the charts draw, as plain values; accuracies are fractions."""
     by_split = {
@@ -100,7 +106,7 @@ def page_data(
     return {
         "splits": board.splits,
         "costs": [asdict(METRICS[key]) for key in _COSTS],
-        "levels": [asdict(level) for level in levels(board, chance)],
+        "levels": [asdict(level) for level in (*levels, *untrained_levels(board))],
         "methods": [
             {
                 "name": entry.name,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepnets_bench.leaderboard.aggregate import (
     COSTS,
     METRICS,
-    OOD,
     SELECTION_SPLIT,
-    UNTRAINED,
     Board,
     Entry,
     mean,
     sort_entries,
 )
 from deepnets_bench.leaderboard.controls import control_tables
-from deepnets_bench.leaderboard.inference import Analysis, mean_over_splits, out_of_distribution
+from deepnets_bench.leaderboard.inference import Analysis
+from deepnets_bench.leaderboard.levels import Level
 from deepnets_bench.leaderboard.report import WALL_CLOCK, provenance, ranking_table
 from deepnets_bench.leaderboard.verdict import (
     LETTERS,
@@ -29,7 +28,6 @@ from deepnets_bench.leaderboard.verdict import (
     verdict_table,
 )
 
-CHANCE = "chance"
 _NEVER_TESTED = f"{SELECTION_SPLIT} is for development: choices are made on it, so nothing on it is tested."
 
 
@@ -48,7 +46,7 @@ Row = tuple[Cell, ...]
 class View:
     """One table of the page; `headers` are (text, whether higher is better).
 
-    `rows` are those of the GNNs, `others` of what is not ranked (controls, chance); `notes` stand under it.
+    `rows` are those of the GNNs, `others` of what is not ranked (controls, levels); `notes` stand under it.
     """
 
     key: str
@@ -59,43 +57,23 @@ class View:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Level:
-    """A line to hold accuracies against: chance, or an untrained hypernetwork; {split or OOD: accuracy}."""
+def views(board: Board, analyses: Mapping[str, Analysis], levels: Sequence[Level] = ()) -> list[View]:
+    """The tables: the verdict on the endpoints, all splits, each split by itself, controls, and cost.
 
-    name: str
-    accuracy: Mapping[str, float]
-
-
-def levels(board: Board, chance: float | None) -> list[Level]:
-    """Chance, where it is known, and the untrained controls of a board."""
-    away = out_of_distribution(board.splits)
-    keys = (*board.splits, *([OOD] if away else []))
-    found = [] if chance is None else [Level(CHANCE, dict.fromkeys(keys, chance))]
-    for entry in board.controls:
-        if entry.gnn.startswith(UNTRAINED):
-            means = {split: score.mean for split, score in entry.scores.items() if score.mean is not None}
-            over = mean_over_splits([entry.scores[split].by_seed for split in away if split in entry.scores])
-            if away and set(away) <= set(means) and over:
-                means[OOD] = sum(over.values()) / len(over)
-            found.append(Level(f"untrained {entry.name.removeprefix(UNTRAINED)}", means))
-    return found
-
-
-def views(board: Board, analyses: Mapping[str, Analysis], chance: float | None = None) -> list[View]:
-    """The tables: the verdict on the endpoints, all splits, each split by itself, controls, and cost."""
-    splits = [_split_view(board, split, analyses.get(split), chance) for split in board.splits]
+    `levels` are lines of their own below the GNNs, beside the controls.
+    """
+    splits = [_split_view(board, split, analyses.get(split), levels) for split in board.splits]
     verdict = _verdict_view(board, analyses)
     return [
         *([verdict] if verdict else []),
-        _overview(board, analyses, chance),
+        _overview(board, analyses, levels),
         *splits,
         *_control_views(board),
         _cost_view(board),
     ]
 
 
-def _overview(board: Board, analyses: Mapping[str, Analysis], chance: float | None) -> View:
+def _overview(board: Board, analyses: Mapping[str, Analysis], levels: Sequence[Level]) -> View:
     rank, table = METRICS["average_rank"], ranking_table(board, None, analyses)
     text = [tuple(Cell(cell, cell) for cell in row) for row in table.rows]
     rows = tuple(
@@ -117,7 +95,7 @@ def _overview(board: Board, analyses: Mapping[str, Analysis], chance: float | No
             Cell("–", None),
             *(_accuracy(accuracy.get(split), None) for split in board.splits),
         )
-        for name, seeds, accuracy, _ in _others(board, chance)
+        for name, seeds, accuracy, _ in _others(board, levels)
     ]
     headers = (
         ("GNN", None),
@@ -151,7 +129,7 @@ def _verdict_view(board: Board, analyses: Mapping[str, Analysis]) -> View | None
     return View("verdict", "what the seeds say", headers, tuple(rows), notes=table.notes) if ends else None
 
 
-def _split_view(board: Board, split: str, analysis: Analysis | None, chance: float | None) -> View:
+def _split_view(board: Board, split: str, analysis: Analysis | None, levels: Sequence[Level]) -> View:
     accuracy, gap = METRICS["accuracy"], METRICS["gap"]
     best_first = sort_entries(board.entries, split, board.splits)
     headers = (
@@ -166,7 +144,7 @@ def _split_view(board: Board, split: str, analysis: Analysis | None, chance: flo
             *[Cell("–", None)] * 3,
             Cell("", ""),
         )
-        for name, seeds, means, stds in _others(board, chance)
+        for name, seeds, means, stds in _others(board, levels)
     )
     notes: tuple[str, ...] = (_NEVER_TESTED,)
     if analysis is not None:
@@ -219,9 +197,9 @@ def _cost_view(board: Board) -> View:
 
 
 def _others(
-    board: Board, chance: float | None
+    board: Board, levels: Sequence[Level]
 ) -> list[tuple[str, str, Mapping[str, float | None], Mapping[str, float | None]]]:
-    """(name, seeds, {split: accuracy}, {split: std over seeds}) of the controls, and of chance."""
+    """(name, seeds, {split: accuracy}, {split: std over seeds}) of the controls, and of levels."""
     found: list[tuple[str, str, Mapping[str, float | None], Mapping[str, float | None]]] = [
         (
             entry.name,
@@ -231,9 +209,7 @@ def _others(
         )
         for entry in board.controls
     ]
-    if chance is not None:
-        found.append((CHANCE, "–", dict.fromkeys(board.splits, chance), {}))
-    return found
+    return found + [(level.name, "–", level.accuracy, {}) for level in levels]
 
 
 def _accuracy(value: float | None, std: float | None) -> Cell:

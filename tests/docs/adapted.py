@@ -80,6 +80,11 @@ COMMANDS = {
     "deepnets-bench label --split val,test --count 500 --time": _small(
         "deepnets-bench label --split val --count 1 --seeds 0 --track tiny.toml --time"
     ),
+    "deepnets-bench label --split test,wide,deep,dense,bnfree --count 50 "
+    "--out leaderboards/digits/trained.csv": _small(
+        "deepnets-bench label --split test --count 1 --seeds 0 --track tiny.toml --jobs 1 "
+        "--out leaderboards/digits/trained.csv"
+    ),
     "deepnets-bench properties baselines": _LABELLED,
     "deepnets-bench properties direct --gnn mlp,gat,gin --seeds 0,1,2,3,4": _LABELLED,
     "deepnets-bench properties frozen leaderboards/digits": _LABELLED,

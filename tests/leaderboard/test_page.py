@@ -17,8 +17,9 @@ import pytest
 
 from deepnets_bench.leaderboard.aggregate import Board, boards
 from deepnets_bench.leaderboard.inference import analyse_board
+from deepnets_bench.leaderboard.levels import TRAINED, Level, chance_level
 from deepnets_bench.leaderboard.page import render
-from deepnets_bench.leaderboard.page_views import levels, views
+from deepnets_bench.leaderboard.page_views import views
 from deepnets_bench.leaderboard.results import accuracy_summary
 from deepnets_bench.leaderboard.scores import write_scores
 
@@ -67,6 +68,10 @@ def board(tmp_path: Path) -> Board:
 
 @pytest.fixture
 def page(board: Board, tmp_path: Path) -> Path:
+    (tmp_path / TRAINED).write_text(
+        "split,index,seed,accuracy,track,track_version\n"
+        "test,0,0,0.93,digits,1\ntest,1,0,0.95,digits,1\nwide,0,0,0.8,digits,1\n"
+    )
     path = tmp_path / "index.html"
     path.write_text(render(board, analyse_board(board), tmp_path, "early training", 0.1))
     return path
@@ -75,6 +80,7 @@ def page(board: Board, tmp_path: Path) -> Path:
 def test_the_page_stands_alone_and_is_escaped(page: Path) -> None:
     text = page.read_text()
     assert "digits v1 · early training" in text
+    assert "trained by SGD: every network by itself, 1 seed; mean over the first architectures" in text
     assert "seed 3 timeout: 60 minutes" in text
     assert "<img src=x" not in text
     assert text.count("</script>") == 2, "no name breaks out of its place"
@@ -102,7 +108,7 @@ def test_the_data_of_the_charts(page: Path) -> None:
 
 
 def test_every_view_has_every_method(board: Board) -> None:
-    found = views(board, analyse_board(board), 0.1)
+    found = views(board, analyse_board(board), [chance_level(board, 0.1)])
     assert [view.key for view in found] == ["verdict", "all", "test", "wide", "controls", "cost"]
     for view in found:
         assert len(view.rows) == (0 if view.key == "controls" else 4)
@@ -118,17 +124,17 @@ def test_every_view_has_every_method(board: Board) -> None:
 
 
 def test_what_is_not_ranked_stands_below_the_gnns(board: Board) -> None:
-    by_key = {view.key: view for view in views(board, analyse_board(board), 0.1)}
+    by_key = {view.key: view for view in views(board, analyse_board(board), [chance_level(board, 0.1)])}
     names = ["control:shuffled:gat", "control:untrained:mlp", "chance"]
     assert [row[0].text for row in by_key["all"].others] == names
     assert [row[2].text for row in by_key["test"].others] == ["25.0 ± 0.0", "11.0 ± 0.0", "10.0"]
     assert [row[0].text for row in by_key["controls"].others] == names[:2]
     assert "(-7.7" in by_key["controls"].others[0][3].text, "25.0 against 32.7 of gat"
-    assert [row[0].text for row in views(board, {}, None)[0].others] == names[:2], "chance is not known"
+    assert [row[0].text for row in views(board, {})[0].others] == names[:2], "chance is not known"
 
 
 def test_detectable_differences_stand_under_their_table(board: Board) -> None:
-    by_key = {view.key: view for view in views(board, analyse_board(board), 0.1)}
+    by_key = {view.key: view for view in views(board, analyse_board(board), [chance_level(board, 0.1)])}
     assert any("Detectable difference" in note for note in by_key["all"].notes)
     for split in ("test", "wide"):
         about = [note for note in by_key[split].notes if note.startswith(f"{split}, all pairs")]
@@ -139,12 +145,9 @@ def test_detectable_differences_stand_under_their_table(board: Board) -> None:
     assert val.notes == ("val is for development: choices are made on it, so nothing on it is tested.",)
 
 
-def test_levels_by_hand(board: Board) -> None:
-    chance, untrained = levels(board, 0.1)
-    assert (chance.name, chance.accuracy) == ("chance", {"test": 0.1, "wide": 0.1, "OOD": 0.1})
-    assert untrained.name == "untrained mlp"
-    assert untrained.accuracy == pytest.approx({"test": 0.11, "wide": 0.11, "OOD": 0.11})
-    assert [level.name for level in levels(board, None)] == ["untrained mlp"]
+def test_a_level_that_is_known_has_a_row_on_its_splits(board: Board) -> None:
+    by_key = {view.key: view for view in views(board, {}, [Level("trained by SGD", {"test": 0.81})])}
+    assert [cell.text for cell in by_key["all"].others[-1]] == ["trained by SGD", "–", "–", "81.0", "–"]
 
 
 def test_sections_below_the_charts(page: Path) -> None:
@@ -237,14 +240,13 @@ def test_a_reader_can_use_the_page(browser: Browser) -> None:
     assert browser.run("return document.querySelectorAll('#runs circle').length") == 12
     lines = "return ['pareto', 'curves', 'runs'].map(id => document.querySelectorAll(`#${id} .level`).length)"
     assert browser.run(lines) == [0, 1, 0], "only learning curves reach down to chance"
-    below = "return document.querySelector('#pareto .level-name').textContent"
-    assert browser.run(below) == "below: chance 10.0 · untrained mlp 11.0"
+    off = "return [...document.querySelectorAll('#pareto .level-name')].map(text => text.textContent)"
+    assert browser.run(off) == ["below: chance 10.0 · untrained mlp 11.0", "above: trained by SGD 94.0"]
     browser.run("document.getElementById('levels').click()")
-    assert browser.run(lines) == [2, 1, 2]
+    assert browser.run(lines) == [3, 1, 3]
     browser.run("document.getElementById('levels').click()")
-    assert (
-        browser.run("return document.getElementById('levels-names').textContent") == "chance, untrained mlp"
-    )
+    names = browser.run("return document.getElementById('levels-names').textContent")
+    assert names == "chance, trained by SGD, untrained mlp"
     assert browser.run("return document.querySelectorAll('.view:not([hidden]) .others tr').length") == 2
     overlaps = browser.run(
         """const names = [...document.querySelectorAll('#pareto circle ~ text:not(.level-name)')];
