@@ -8,7 +8,7 @@ CONSTRAINTS := constraints.txt
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup constraints demo pilot boards test lint docs bench gpu stress wheel dist clean FORCE
+.PHONY: setup constraints demo pilot boards test lint docs bench gpu stress wheel dist weights clean FORCE
 
 setup: .venv/.done
 
@@ -70,6 +70,14 @@ dist: setup
 	rm -rf dist
 	$(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')"
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+
+# Trained hypernetworks for a release, one seed of every GNN on the boards, with the rows that tell what they are.
+SEED ?= 0
+weights:
+	@ls leaderboards/*/runs/*-seed$(SEED)-*/ghn.safetensors > /dev/null 2>&1 || \
+		{ echo "No trained hypernetworks of seed $(SEED) in leaderboards/; \`make boards\` trains them." >&2; exit 2; }
+	@mkdir -p dist
+	cd leaderboards && tar -czf ../dist/weights-seed$(SEED).tar.gz */results.csv */runs/*-seed$(SEED)-*/ghn.safetensors
 
 clean:
 	rm -rf .venv demo build dist *.egg-info
