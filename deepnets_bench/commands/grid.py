@@ -116,7 +116,9 @@ def report(grid: GridArgument) -> None:
         ranked[each.name] = ranking
         if each.reference:
             continue
-        if found := candidate(each.name, ranking):
+        complexity = each.track.selection.mean_steps is not None, len(each.track.frames)
+        runs = len(each.gnns) * len(each.seeds)
+        if found := candidate(each.name, ranking, runs=runs, complexity=complexity):
             candidates.append(found)
         else:
             typer.echo(f"{each.name}: no two GNNs have two seeds in common yet.", err=True)

@@ -26,20 +26,58 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate protocol: its complete table of GNNs and seeds, what it separates, CPU minutes of a job."""
+    """A candidate protocol: its complete table of GNNs and seeds, what it separates, CPU minutes of a job.
+
+    `whole` says whether all its runs are there. Of two protocols the one with the lower `complexity` (does it
+    average weights; how many frames has it) is the simpler one.
+    """
 
     name: str
     block: Block
     found: Separation
     minutes: float
+    whole: bool
+    complexity: tuple[bool, int]
+
+    @property
+    def cost(self) -> float:
+        """Cost of a verdict in CPU minutes."""
+        return self.found.cost(self.minutes)
+
+    @property
+    def cost_interval(self) -> Interval:
+        """Its interval."""
+        return self.found.cost_interval(self.minutes)
 
 
-def candidate(name: str, board: Board) -> Candidate | None:
-    """What the rows of a board say; None where no two GNNs have two seeds in common."""
+def candidate(name: str, board: Board, *, runs: int, complexity: tuple[bool, int]) -> Candidate | None:
+    """What the rows of a board say, of which there should be `runs`; None where no two GNNs have two seeds in
+    common."""
     block = largest_block(_runs(board))
     if len(block.names) < 2 or len(block.seeds) < 2:
         return None
-    return Candidate(name, block, separation(100 * block.accuracy), cpu_minutes(board))
+    return Candidate(
+        name,
+        block,
+        separation(100 * block.accuracy),
+        cpu_minutes(board),
+        len(block.names) * len(block.seeds) == runs,
+        complexity,
+    )
+
+
+def chosen(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The choice by criteria 1 to 3 of docs/protocol.md, of the admissible candidates with all their runs.
+
+    The cheapest verdict counts; where intervals of the cost overlap with its own, the simplest of these
+    protocols, and the cheapest of equally simple ones. None where none is admissible.
+    """
+    found = [each for each in candidates if each.whole and each.found.admissible]
+    if not found:
+        return None
+    low, high = min(found, key=lambda each: each.cost).cost_interval
+    near = [each for each in found if each.cost_interval[0] <= high and each.cost_interval[1] >= low]
+    return min(near, key=lambda each: (each.complexity, each.cost))
 
 
 def cpu_minutes(board: Board) -> float:
@@ -66,11 +104,17 @@ def pilot_table(candidates: Sequence[Candidate]) -> Table:
                 _with(found.d, found.d_interval),
                 f"{found.reliability:.2f}",
                 f"{each.minutes:.1f}",
-                _with(found.cost(each.minutes), found.cost_interval(each.minutes)),
+                _with(each.cost, each.cost_interval),
                 "yes" if found.admissible else "no",
             )
         )
         notes += [f"{each.name}: {gnn} is left out: {why}." for gnn, why in block.left_out.items()]
+    partial = [each.name for each in candidates if not each.whole]
+    if choice := chosen(candidates):
+        notes.append(
+            f"Criteria 1 to 3 choose {choice.name} among those with all their runs"
+            + (f" (not yet: {', '.join(partial)})." if partial else ".")
+        )
     headers = ("candidate", "GNNs × seeds", "σ(GNN)", "σ(residual)", "√2σ", "D", "reliability", "CPU min")
     return Table(TITLE, (*headers, "cost of a verdict", "admissible"), tuple(rows), tuple(notes))
 

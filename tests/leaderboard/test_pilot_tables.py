@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from deepnets_bench.leaderboard.aggregate import boards
-from deepnets_bench.leaderboard.pilot_tables import bias_table, candidate, gnn_table, pilot_table
+from deepnets_bench.leaderboard.pilot import Separation
+from deepnets_bench.leaderboard.pilot_tables import (
+    Candidate,
+    bias_table,
+    candidate,
+    chosen,
+    gnn_table,
+    pilot_table,
+)
 from tests.leaderboard.conftest import make_row
 from tests.leaderboard.test_pilot import WARM
 
@@ -25,7 +33,7 @@ def board(table: np.ndarray, names: tuple[str, ...] = GNNS, **fields: object):
 
 
 def test_a_candidate_by_the_published_trial() -> None:
-    found = candidate("warm", board(WARM))
+    found = candidate("warm", board(WARM), runs=8, complexity=(False, 1))
     assert found.minutes == pytest.approx(10)  # 540 s of training, and 30 s on each of two splits
     table = pilot_table([found])
     assert table.rows[0][:6] == ("warm", "4 × 2", "2.80", "0.54", "0.77", "26.6 (2.4 to 250.9)")
@@ -36,10 +44,43 @@ def test_a_candidate_by_the_published_trial() -> None:
 def test_a_gnn_without_all_seeds_is_left_out_and_named() -> None:
     rows = [row for entry in board(WARM).entries for row in entry.rows]
     short = [row for row in rows if (row.gnn, row.seed) != ("gat", 101)]
-    found = candidate("warm", boards(short)[0])
+    found = candidate("warm", boards(short)[0], runs=8, complexity=(False, 1))
     assert found.block.names == ("ghn2", "ghn1", "mlp")
     assert "warm: gat is left out: lacks seed 101." in pilot_table([found]).notes
-    assert candidate("warm", boards([row for row in rows if row.seed == 100])[0]) is None
+    assert not found.whole
+    one_seed = boards([row for row in rows if row.seed == 100])[0]
+    assert candidate("warm", one_seed, runs=8, complexity=(False, 1)) is None
+
+
+def protocol(
+    name: str, d: float, low: float, high: float, *, minutes: float = 9.0, frames: int = 1, whole: bool = True
+) -> Candidate:
+    """With 9 minutes a job its cost is 81 / d."""
+    found = Separation(1.0, 1.0, d, (low, high), 3, (1.0, 1.0))
+    return Candidate(name, board(WARM), found, minutes, whole, (False, frames))  # type: ignore[arg-type]
+
+
+def test_the_choice_by_the_criteria() -> None:
+    half = protocol("half", 9.0, 4.5, 18.0)  # costs 9, from 4.5 to 18
+    dear = protocol("scratch", 1.0, 0.5, 4.0, frames=0)  # 20 to 162: beyond
+    near = protocol("scratch", 1.0, 0.5, 4.5, frames=0)  # 18 to 162: they meet, and it is the simpler one
+    assert chosen([dear, half]) is half
+    assert chosen([half, near]) is near
+    assert chosen([half, protocol("scratch", 1.0, 0.5, 4.5, frames=0, whole=False)]) is half, "not all runs"
+    assert chosen([protocol("scratch", 4.0, -0.1, 9.0, frames=0), half]) is half, "not admissible"
+    assert chosen([protocol("twice", 10.0, 5.0, 20.0, minutes=18), half]) is half, (
+        "equally simple: the cheapest"
+    )
+    assert chosen([protocol("a seed", 18.0, 9.0, 36.0, frames=3), half]) is half, "dearer, and yet simpler"
+    assert chosen([protocol("noise", -0.1, -0.2, 0.1)]) is None
+
+
+def test_the_report_names_the_choice_and_who_is_missing() -> None:
+    warm = candidate("warm", board(WARM), runs=8, complexity=(False, 1))
+    other = candidate("other", board(WARM), runs=30, complexity=(False, 0))
+    notes = pilot_table([warm, other]).notes
+    assert "Criteria 1 to 3 choose warm among those with all their runs (not yet: other)." in notes
+    assert "Criteria 1 to 3 choose warm among those with all their runs." in pilot_table([warm]).notes
 
 
 def test_the_bias_of_frames() -> None:
