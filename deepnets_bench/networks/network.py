@@ -91,8 +91,8 @@ def execute(
 ) -> Tensor:
     """Run unpacked steps on images [batch, 3, size, size]; returns logits [batch, classes].
 
-    `fast` shares activations and takes some gradients in ways that sum in another order: equal up to
-    rounding, not bit for bit, to those of results recorded without it. Under autocast it is always on.
+    `fast` shares activations and takes some convolutions and gradients in ways that sum in another order:
+    equal up to rounding, not bit for bit, to results recorded without it. Under autocast it is always on.
 
     `statistics` holds running means and variances by buffer name: updated in training, used otherwise.
     Without them norms use batch statistics. Raises `BadInput` for a parameter that is missing, and for images

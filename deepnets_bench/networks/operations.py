@@ -95,14 +95,21 @@ def _activated(step: Step, run: Execution) -> Tensor:
 
 def _conv(step: Step, run: Execution) -> Tensor:
     x = _activated(step, run)
-    if step.crop:
-        if x.shape[-1] == 1:
-            raise _unfit(run.images)
-        x = _Crop.apply(x)
-    weight = run.params[step.weight]
-    if run.rectified is not None and is_fast(x, weight, step.stride, step.groups):
-        return depthwise_conv2d(x, weight, step.padding, step.dilation)
-    return F.conv2d(x, weight, None, step.stride, step.padding, step.dilation, step.groups)
+    if step.crop and x.shape[-1] == 1:
+        raise _unfit(run.images)
+    weight, stride, first = run.params[step.weight], step.stride, int(step.crop)
+    if run.rectified is not None and _picks_pixels(weight, stride, step.padding, step.groups):
+        return F.conv2d(_Part.apply(x, first, stride[0]), weight)
+    if first:
+        x = _Part.apply(x, first, 1)
+    if run.rectified is not None and is_fast(x, weight, stride, step.groups):
+        return depthwise_conv2d(x, weight, stride[0], step.padding, step.dilation)
+    return F.conv2d(x, weight, None, stride, step.padding, step.dilation, step.groups)
+
+
+def _picks_pixels(weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], groups: int) -> bool:
+    """A convolution of single pixels that leaves some out is slower than picking the others first."""
+    return weight.shape[2:] == (1, 1) and stride[0] == stride[1] > 1 and padding == (0, 0) and groups == 1
 
 
 def _batch_norm(step: Step, run: Execution) -> Tensor:
@@ -177,23 +184,23 @@ def _channels_last(grad: Tensor) -> Tensor:
     return grad.contiguous(memory_format=torch.channels_last)
 
 
-class _Crop(torch.autograd.Function):
-    """x[:, :, 1:, 1:], whose gradient stays channels-last: PyTorch's own is not, and slows what follows."""
+class _Part(torch.autograd.Function):
+    """x[:, :, first::step, first::step], whose gradient stays channels-last: PyTorch's own is not, and slows
+    what follows."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.shape = x.shape
-        return x[:, :, 1:, 1:]
+    def forward(ctx: Any, x: Tensor, first: int, step: int) -> Tensor:
+        ctx.shape, ctx.part = x.shape, slice(first, None, step)
+        part = x[:, :, ctx.part, ctx.part]
+        return part.contiguous(memory_format=torch.channels_last) if step > 1 else part
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         whole = torch.empty(
             ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
-        )
-        whole[:, :, 0] = 0
-        whole[:, :, 1:, 0] = 0
-        whole[:, :, 1:, 1:] = grad
-        return whole
+        ).zero_()
+        whole[:, :, ctx.part, ctx.part] = grad
+        return whole, None, None
 
 
 # Kind of operation → its function.

@@ -9,44 +9,62 @@ from torch import Tensor
 
 from deepnets_bench.networks.depthwise import depthwise_conv2d, is_fast
 
-# kernel, padding, dilation; the third makes the image smaller, the fourth larger
+Geometry = tuple[int, tuple[int, int], int]  # stride, padding, dilation
+
+# kernel, geometry; the third makes the image smaller, the fourth larger
 CASES = [
-    ((3, 3), (1, 1), 1),
-    ((5, 5), (4, 4), 2),
-    ((3, 5), (0, 1), 1),
-    ((3, 3), (2, 2), 1),
-    ((5, 5), (2, 2), 1),
+    ((3, 3), (1, (1, 1), 1)),
+    ((5, 5), (1, (4, 4), 2)),
+    ((3, 5), (1, (0, 1), 1)),
+    ((3, 3), (1, (2, 2), 1)),
+    ((5, 5), (1, (2, 2), 1)),
+    ((3, 3), (2, (1, 1), 1)),
+    ((3, 3), (2, (2, 2), 2)),
+    ((5, 5), (2, (4, 4), 2)),
+    ((3, 5), (3, (0, 1), 1)),
 ]
+SIZES = [(11, 9), (4, 4), (3, 2), (2, 2), (1, 1)]  # kernels that are larger than the image among them
 
 
-def run(x: Tensor, weight: Tensor, padding: tuple[int, int], dilation: int, grad: Tensor) -> list[Tensor]:
+def has_room(size: tuple[int, int], kernel: tuple[int, int], geometry: Geometry) -> bool:
+    _, padding, dilation = geometry
+    return all(
+        n + 2 * pad > dilation * (taps - 1) for n, pad, taps in zip(size, padding, kernel, strict=True)
+    )
+
+
+def run(x: Tensor, weight: Tensor, geometry: Geometry, grad: Tensor) -> list[Tensor]:
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
     if x.dtype == torch.float64:
-        output = F.conv2d(x, weight, None, 1, padding, dilation, x.shape[1])
+        output = F.conv2d(x, weight, None, *geometry, x.shape[1])
     else:
-        output = depthwise_conv2d(x, weight, padding, dilation)
+        output = depthwise_conv2d(x, weight, *geometry)
     return [output, *torch.autograd.grad(output, (x, weight), grad.to(output.dtype))]
 
 
-@pytest.mark.parametrize(("kernel", "padding", "dilation"), CASES)
+@pytest.mark.parametrize(
+    ("size", "kernel", "geometry"),
+    [(size, *case) for size in SIZES for case in CASES if has_room(size, *case)],
+)
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 def test_equals_the_convolution_in_float64(
+    size: tuple[int, int],
     kernel: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: int,
+    geometry: Geometry,
     memory_format: torch.memory_format,
     dtype: torch.dtype,
     tolerance: float,
 ) -> None:
     torch.manual_seed(0)
-    x = torch.randn(6, 20, 11, 9).to(dtype, memory_format=memory_format)
+    x = torch.randn(6, 20, *size).to(dtype, memory_format=memory_format)
     weight = torch.randn(20, 1, *kernel).to(dtype)
-    whole = torch.randn(6, 40, *F.conv2d(x, weight, None, 1, padding, dilation, 20).shape[2:]).to(dtype)
-    grad = whole[:, 10:30]  # as the gradient of a part of a concatenation
-    expected = run(x.double(), weight.double(), padding, dilation, grad)
-    for actual, wanted in zip(run(x, weight, padding, dilation, grad), expected, strict=True):
+    shape = F.conv2d(x, weight, None, *geometry, 20).shape[2:]
+    grad = torch.randn(6, 40, *shape).to(dtype)[:, 10:30]  # as the gradient of a part of a concatenation
+    expected = run(x.double(), weight.double(), geometry, grad)
+    for actual, wanted in zip(run(x, weight, geometry, grad), expected, strict=True):
         assert actual.dtype == dtype
+        assert actual.shape == wanted.shape
         assert (actual.double() - wanted).norm() < tolerance * wanted.norm()
 
 
@@ -55,7 +73,7 @@ def test_hand_computed() -> None:
     weight = torch.zeros(2, 1, 3, 3)
     weight[:, 0, 0, 1] = torch.tensor([1.0, 10.0])  # the pixel above
     grad = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]]).expand(1, 2, 2, 2)
-    output, grad_x, grad_weight = run(x, weight, (1, 1), 1, grad)
+    output, grad_x, grad_weight = run(x, weight, (1, (1, 1), 1), grad)
     assert output[0].tolist() == [[[0, 0], [1, 2]], [[0, 0], [10, 20]]]
     assert grad_x[0].tolist() == [[[0, 1], [0, 0]], [[0, 10], [0, 0]]]
     # x at (0, 0) plus x at (1, 1) around: each tap sums x where its shift meets a pixel with a gradient.
@@ -65,7 +83,7 @@ def test_hand_computed() -> None:
 def test_gradients_that_nobody_needs_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepnets_bench.networks.depthwise._add_taps", None)
     x = torch.randn(1, 2, 4, 4, requires_grad=True)
-    depthwise_conv2d(x, torch.ones(2, 1, 1, 1), (0, 0), 1).sum().backward()
+    depthwise_conv2d(x, torch.ones(2, 1, 1, 1), 1, (0, 0), 1).sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, torch.ones_like(x))
 
@@ -74,7 +92,8 @@ def test_gradients_that_nobody_needs_are_not_computed(monkeypatch: pytest.Monkey
     ("channels", "weight", "stride", "groups", "dtype", "applies"),
     [
         (8, (8, 1, 3, 3), (1, 1), 8, torch.float32, True),
-        (8, (8, 1, 3, 3), (2, 2), 8, torch.float32, False),
+        (8, (8, 1, 3, 3), (2, 2), 8, torch.float32, True),
+        (8, (8, 1, 3, 3), (1, 2), 8, torch.float32, False),
         (8, (8, 1, 3, 3), (1, 1), 8, torch.float64, False),
         (8, (8, 4, 3, 3), (1, 1), 2, torch.float32, False),
         (8, (16, 1, 3, 3), (1, 1), 8, torch.float32, False),

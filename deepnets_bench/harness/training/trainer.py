@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.training.splits import StoredNetwork
 
 _NETWORK_CACHE = 512
+_COMPILED_CONVOLUTIONS = 16_384  # that oneDNN keeps, of thousands of shapes; its own limit is 1,024
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ class Trainer:
         folder: Path | None = None,
         report: Callable[[Progress], None] | None = None,
     ) -> None:
+        os.environ.setdefault(
+            "ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_COMPILED_CONVOLUTIONS)
+        )  # read when used
         self.compute = compute = compute or Compute("cpu", track.training.precision)
         if track.networks.meta_batch_size < compute.size:
             raise BadInput(
