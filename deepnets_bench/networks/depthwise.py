@@ -1,7 +1,7 @@
 """Depthwise convolution on the CPU whose gradients take the time of the convolution itself.
 
-PyTorch's gradients of dilated, of strided and of 5×5 depthwise convolutions take up to 500 times as long as
-the forward pass, and on a few pixels a dilated forward pass is as slow. Here the gradient of the input is,
+PyTorch's gradients of dilated and of 5×5 depthwise convolutions take up to 500 times as long as the forward
+pass, and on a few pixels a dilated forward pass is as slow. Here the gradient of the input is,
 with stride 1, a convolution with the kernel turned around; all else is a sum over pixels for each tap and
 channel, compiled by numba.
 """
@@ -28,10 +28,11 @@ def depthwise_conv2d(
     return output
 
 
-def is_fast(x: Tensor, weight: Tensor, stride: tuple[int, int], groups: int) -> bool:
-    """Does `depthwise_conv2d` apply, and to a tensor for which it is the faster way?"""
+def is_fast(x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: int, groups: int) -> bool:
+    """Does `depthwise_conv2d` apply, and is it the faster way? It is not for 3×3 kernels without gaps."""
     return (
         groups == x.shape[1] == weight.shape[0] > 1
+        and (dilation > 1 or max(weight.shape[2:]) > 3)
         and stride[0] == stride[1]
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16, torch.float16)

@@ -102,7 +102,7 @@ def _conv(step: Step, run: Execution) -> Tensor:
         return F.conv2d(_Part.apply(x, first, stride[0]), weight)
     if first:
         x = _Part.apply(x, first, 1)
-    if run.rectified is not None and is_fast(x, weight, stride, step.groups):
+    if run.rectified is not None and is_fast(x, weight, stride, step.dilation, step.groups):
         return depthwise_conv2d(x, weight, stride[0], step.padding, step.dilation)
     return F.conv2d(x, weight, None, stride, step.padding, step.dilation, step.groups)
 

@@ -89,24 +89,27 @@ def test_gradients_that_nobody_needs_are_not_computed(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("channels", "weight", "stride", "groups", "dtype", "applies"),
+    ("channels", "weight", "stride", "dilation", "groups", "dtype", "applies"),
     [
-        (8, (8, 1, 3, 3), (1, 1), 8, torch.float32, True),
-        (8, (8, 1, 3, 3), (2, 2), 8, torch.float32, True),
-        (8, (8, 1, 3, 3), (1, 2), 8, torch.float32, False),
-        (8, (8, 1, 3, 3), (1, 1), 8, torch.float64, False),
-        (8, (8, 4, 3, 3), (1, 1), 2, torch.float32, False),
-        (8, (16, 1, 3, 3), (1, 1), 8, torch.float32, False),
-        (1, (1, 1, 3, 3), (1, 1), 1, torch.float32, False),
+        (8, (8, 1, 5, 5), (1, 1), 1, 8, torch.float32, True),
+        (8, (8, 1, 3, 3), (1, 1), 2, 8, torch.float32, True),
+        (8, (8, 1, 3, 3), (1, 1), 1, 8, torch.float32, False),
+        (8, (8, 1, 5, 5), (2, 2), 2, 8, torch.float32, True),
+        (8, (8, 1, 5, 5), (1, 2), 2, 8, torch.float32, False),
+        (8, (8, 1, 5, 5), (1, 1), 1, 8, torch.float64, False),
+        (8, (8, 4, 5, 5), (1, 1), 1, 2, torch.float32, False),
+        (8, (16, 1, 5, 5), (1, 1), 1, 8, torch.float32, False),
+        (1, (1, 1, 5, 5), (1, 1), 1, 1, torch.float32, False),
     ],
 )
 def test_where_it_applies(
     channels: int,
     weight: tuple[int, ...],
     stride: tuple[int, int],
+    dilation: int,
     groups: int,
     dtype: torch.dtype,
     applies: bool,
 ) -> None:
     x = torch.zeros(1, channels, 4, 4, dtype=dtype)
-    assert is_fast(x, torch.zeros(weight, dtype=dtype), stride, groups) == applies
+    assert is_fast(x, torch.zeros(weight, dtype=dtype), stride, dilation, groups) == applies
