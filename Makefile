@@ -73,11 +73,8 @@ dist: setup
 
 # Trained hypernetworks for a release, one seed of every GNN on the boards, with the rows that tell what they are.
 SEED ?= 0
-weights:
-	@ls leaderboards/*/runs/*-seed$(SEED)-*/ghn.safetensors > /dev/null 2>&1 || \
-		{ echo "No trained hypernetworks of seed $(SEED) in leaderboards/; \`make boards\` trains them." >&2; exit 2; }
-	@mkdir -p dist
-	cd leaderboards && tar -czf ../dist/weights-seed$(SEED).tar.gz */results.csv */runs/*-seed$(SEED)-*/ghn.safetensors
+weights: setup
+	$(BIN)/python leaderboards/pack_weights.py $(SEED) dist/weights-seed$(SEED).tar.gz
 
 clean:
 	rm -rf .venv demo build dist *.egg-info

@@ -128,9 +128,9 @@ class Benchmark:
         run_options = _run_options(track, device, devices, jobs, scheduler, resume, tensorboard)
         gnns = _identities(track, gnn, options)
         folder = Path("leaderboards") / track.name if out is None else Path(out)
-        make_folder(folder)
         self._say(f"Track {track.name} v{track.version} ({track.label}): {track.description}")
         with connected(scheduler) as cluster:  # first, for it may not answer
+            make_folder(folder)
             dataset = self._prepare(track)
             planned = [Job(track, each, seed, tuning_trials) for each in gnns for seed in numbers]
             todo = unfinished(planned, dataset, folder)

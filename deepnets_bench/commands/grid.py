@@ -102,15 +102,18 @@ def report(grid: GridArgument) -> None:
 
     shaped: dict[str, Ranking] = {}
     ranked: dict[str, Ranking] = {}
-    candidates = []
+    candidates, absent = [], []
     boards = load_grid(grid)
     for each in boards:
         ranking = _ranking(each)
+        shapers = {gnn for frame in each.track.frames for gnn in frame.gnns}
+        is_bias = len(shapers) == 1 and not each.reference
         if ranking is None:
             typer.echo(f"{each.name} has no results yet.", err=True)
+            if not is_bias and not each.reference:
+                absent.append(each.name)
             continue
-        shapers = {gnn for frame in each.track.frames for gnn in frame.gnns}
-        if len(shapers) == 1 and not each.reference:
+        if is_bias:
             shaped[shapers.pop()] = ranking
             continue
         ranked[each.name] = ranking
@@ -122,9 +125,10 @@ def report(grid: GridArgument) -> None:
             candidates.append(found)
         else:
             typer.echo(f"{each.name}: no two GNNs have two seeds in common yet.", err=True)
+            absent.append(each.name)
     if not candidates and not shaped:
         raise BadInput(f"There are no results of {grid} yet; `deepnets-bench grid run {grid}` makes them.")
-    tables = [pilot_table(candidates), gnn_table(candidates)] if candidates else []
+    tables = [pilot_table(candidates, absent), gnn_table(candidates)] if candidates else []
     if bias := bias_table(shaped) if shaped else None:
         tables.append(bias)
     tables += _agreements(boards, ranked)

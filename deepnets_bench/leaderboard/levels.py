@@ -14,7 +14,7 @@ from deepnets_bench.leaderboard.inference import mean_over_splits, out_of_distri
 from deepnets_bench.system.files import reading
 
 TRAINED = "trained.csv"  # beside the results: labels of networks that were trained themselves
-_COLUMNS = ("track", "track_version", "split", "index", "seed", "accuracy")
+_COLUMNS = ("track_digest", "split", "index", "seed", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,27 @@ def untrained_levels(board: Board) -> list[Level]:
 def trained_level(board: Board, path: Path) -> Level | None:
     """What training each network by itself reaches: the labels in a file (`deepnets-bench label --out`).
 
-    Trainings that failed are left out, and so are labels of another track or version; None without any of
-    this one. Raises `BadInput` for a file that is none of labels.
+    The mean over architectures of their means over seeds; trainings that failed are left out, and the note
+    counts them. Labels of another protocol than the board's rows are left out; None without any of it. Raises
+    `BadInput` for a file that is none of labels, or holds a training twice.
     """
     labels = [label for label in _labels(path, board) if label.split in board.splits]
-    if not labels:
+    by_split: dict[str, dict[int, list[float]]] = {}
+    for label in labels:
+        if label.accuracy is not None:
+            by_split.setdefault(label.split, {}).setdefault(label.index, []).append(label.accuracy)
+    if not by_split:
         return None
-    splits = [split for split in board.splits if any(label.split == split for label in labels)]
-    means = {split: fmean([label.accuracy for label in labels if label.split == split]) for split in splits}
+    splits = [split for split in board.splits if split in by_split]
+    means = {split: fmean(map(fmean, by_split[split].values())) for split in splits}
     away = out_of_distribution(board.splits)
     if away and set(away) <= set(means):
-        means[OOD] = fmean([means[split] for split in away])
-    counts = {split: len({label.index for label in labels if label.split == split}) for split in splits}
-    seeds = len({label.seed for label in labels})
-    listed = ", ".join(f"{split} {count}" for split, count in counts.items())
+        means[OOD] = fmean(means[split] for split in away)
+    seeds, failed = len({label.seed for label in labels}), sum(label.accuracy is None for label in labels)
+    counts = ", ".join(f"{split} {len(by_split[split])}" for split in splits)
     note = (
-        f"trained by SGD: every network by itself, {seeds} seed{'' if seeds == 1 else 's'}; "
-        f"mean over the first architectures of a split ({listed})."
+        f"trained by SGD: every network by itself, {seeds} seed{'' if seeds == 1 else 's'}; mean over "
+        f"architectures ({counts})" + (f", without {failed} failed trainings." if failed else ".")
     )
     return Level("trained by SGD", means, note)
 
@@ -75,25 +79,32 @@ class _Label:
     split: str
     index: int
     seed: int
-    accuracy: float
+    accuracy: float | None  # None: it failed
 
 
 def _labels(path: Path, board: Board) -> list[_Label]:
-    """Those of a board's track and version."""
+    """Those of the protocol of a board's rows."""
+    digests = {row.track_digest for entry in board.entries for row in entry.rows}
     with reading(path, "a CSV file of labels"), open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, strict=True)
         missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise BadInput(f"{path} is no file of labels: it lacks {', '.join(missing)}.")
-        return [
-            _Label(row["split"], int(row["index"]), int(row["seed"]), _fraction(row["accuracy"]))
-            for row in reader
-            if (row["track"], row["track_version"]) == (board.track, str(board.track_version))
-            and row["accuracy"]
-        ]
+        found: dict[tuple[str, int, int], _Label] = {}
+        for row in reader:
+            if row["track_digest"] not in digests:
+                continue
+            label = _Label(row["split"], int(row["index"]), int(row["seed"]), _fraction(row["accuracy"]))
+            key = label.split, label.index, label.seed
+            if key in found:
+                raise BadInput(f"{path} holds {label.split}/{label.index} with seed {label.seed} twice.")
+            found[key] = label
+        return list(found.values())
 
 
-def _fraction(text: str) -> float:
+def _fraction(text: str) -> float | None:
+    if not text:
+        return None
     value = float(text)
     if not 0 <= value <= 1:
         raise ValueError(f"{text} is not an accuracy")

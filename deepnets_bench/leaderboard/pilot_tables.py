@@ -88,8 +88,8 @@ def cpu_minutes(board: Board) -> float:
     return statistics.fmean(seconds) / 60 if seconds else math.nan
 
 
-def pilot_table(candidates: Sequence[Candidate]) -> Table:
-    """One row for each candidate, in the order given."""
+def pilot_table(candidates: Sequence[Candidate], absent: Sequence[str] = ()) -> Table:
+    """One row for each candidate, in the order given; `absent` are the names of those without a table."""
     rows = []
     notes = list(NOTES)
     for each in candidates:
@@ -109,12 +109,12 @@ def pilot_table(candidates: Sequence[Candidate]) -> Table:
             )
         )
         notes += [f"{each.name}: {gnn} is left out: {why}." for gnn, why in block.left_out.items()]
-    partial = [each.name for each in candidates if not each.whole]
-    if choice := chosen(candidates):
-        notes.append(
-            f"Criteria 1 to 3 choose {choice.name} among those with all their runs"
-            + (f" (not yet: {', '.join(partial)})." if partial else ".")
-        )
+    choice = chosen(candidates)
+    missing = [*(each.name for each in candidates if not each.whole), *absent]
+    notes.append(
+        f"Criteria 1 to 3 choose {choice.name if choice else 'none'} among those with all their runs"
+        + (f" (without them: {', '.join(missing)})." if missing else ".")
+    )
     headers = ("candidate", "GNNs × seeds", "σ(GNN)", "σ(residual)", "√2σ", "D", "reliability", "CPU min")
     return Table(TITLE, (*headers, "cost of a verdict", "admissible"), tuple(rows), tuple(notes))
 

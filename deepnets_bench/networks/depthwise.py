@@ -1,9 +1,9 @@
 """Depthwise convolution on the CPU whose gradients take the time of the convolution itself.
 
 PyTorch's gradients of dilated and of 5×5 depthwise convolutions take up to 500 times as long as the forward
-pass, and on a few pixels a dilated forward pass is as slow. Here the gradient of the input is,
-with stride 1, a convolution with the kernel turned around; all else is a sum over pixels for each tap and
-channel, compiled by numba.
+pass, and on a few pixels a dilated forward pass is as slow. Here the gradient of the input is, with stride 1, a
+convolution with the kernel turned around. The other gradients, and convolutions on few pixels, are sums over
+pixels for each tap and channel, compiled by numba.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_FEW_PIXELS = 2  # height of an output up to which our convolution is at least as fast as PyTorch's
-
 
 def depthwise_conv2d(
     x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], dilation: int
 ) -> Tensor:
-    """`F.conv2d` of images [batch, C, H, W] with weight [C, 1, h, w] and C groups."""
+    """`F.conv2d` of images [batch, C, H, W] with weight [C, 1, h, w] and C groups; autocast as it is."""
+    if torch.is_autocast_enabled("cpu"):
+        lowered = torch.get_autocast_dtype("cpu")
+        x, weight = x.to(lowered), weight.to(lowered)
     output: Tensor = _Depthwise.apply(x, weight, stride, padding, dilation)
     return output
 
 
 def is_fast(x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: int, groups: int) -> bool:
-    """Does `depthwise_conv2d` apply, and is it the faster way? It is not for 3×3 kernels without gaps."""
+    """Does `depthwise_conv2d` apply, and is it faster? It is not for most 3×3 kernels without gaps."""
     return (
         groups == x.shape[1] == weight.shape[0] > 1
         and (dilation > 1 or max(weight.shape[2:]) > 3)
@@ -40,7 +41,7 @@ def is_fast(x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: int, g
 
 
 class _Depthwise(torch.autograd.Function):
-    """Gradients are computed in float32, in which the sums over pixels keep their accuracy."""
+    """Sums over pixels are taken in float32, in which they keep their accuracy."""
 
     @staticmethod
     def forward(
@@ -70,7 +71,7 @@ def _convolve(x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], 
         (size + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
         for size, pad, taps in zip(x.shape[2:], padding, weight.shape[2:], strict=True)
     )
-    if height > _FEW_PIXELS:
+    if height >= max(padding):  # with fewer rows PyTorch takes up to a hundred times as long
         return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
     output = np.zeros((len(x), height, width, x.shape[1]), np.float32)
     _add_outputs(_pixels(x), _taps(weight), stride, padding, dilation, output)

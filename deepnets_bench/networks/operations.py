@@ -98,7 +98,7 @@ def _conv(step: Step, run: Execution) -> Tensor:
     if step.crop and x.shape[-1] == 1:
         raise _unfit(run.images)
     weight, stride, first = run.params[step.weight], step.stride, int(step.crop)
-    if run.rectified is not None and _picks_pixels(weight, stride, step.padding, step.groups):
+    if run.rectified is not None and _picks_pixels(x, weight, stride, step.padding, step.groups):
         return F.conv2d(_Part.apply(x, first, stride[0]), weight)
     if first:
         x = _Part.apply(x, first, 1)
@@ -107,9 +107,12 @@ def _conv(step: Step, run: Execution) -> Tensor:
     return F.conv2d(x, weight, None, stride, step.padding, step.dilation, step.groups)
 
 
-def _picks_pixels(weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], groups: int) -> bool:
-    """A convolution of single pixels that leaves some out is slower than picking the others first."""
-    return weight.shape[2:] == (1, 1) and stride[0] == stride[1] > 1 and padding == (0, 0) and groups == 1
+def _picks_pixels(
+    x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], groups: int
+) -> bool:
+    """On the CPU, a convolution of single pixels that leaves some out is slower than picking the others."""
+    single = weight.shape[2:] == (1, 1) and padding == (0, 0) and groups == 1
+    return single and stride[0] == stride[1] > 1 and x.device.type == "cpu"
 
 
 def _batch_norm(step: Step, run: Execution) -> Tensor:

@@ -17,7 +17,8 @@ CASES = {  # channels, pixels a side, kernel, stride, dilation
     "3x3 dilated": (16, 16, 3, 1, 2),
     "5x5 strided": (16, 16, 5, 2, 1),
     "5x5 dilated strided": (32, 8, 5, 2, 2),
-    "5x5 dilated, few pixels": (64, 2, 5, 1, 2),
+    "5x5 dilated, 2x2 pixels": (64, 2, 5, 1, 2),
+    "5x5 dilated, 3x3 pixels": (64, 3, 5, 1, 2),
 }
 
 

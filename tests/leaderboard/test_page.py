@@ -69,8 +69,8 @@ def board(tmp_path: Path) -> Board:
 @pytest.fixture
 def page(board: Board, tmp_path: Path) -> Path:
     (tmp_path / TRAINED).write_text(
-        "split,index,seed,accuracy,track,track_version\n"
-        "test,0,0,0.93,digits,1\ntest,1,0,0.95,digits,1\nwide,0,0,0.8,digits,1\n"
+        f"split,index,seed,accuracy,track_digest\ntest,0,0,0.93,{'7' * 16}\ntest,1,0,0.95,{'7' * 16}\n"
+        f"wide,0,0,0.8,{'7' * 16}\n"
     )
     path = tmp_path / "index.html"
     path.write_text(render(board, analyse_board(board), tmp_path, "early training", 0.1))
@@ -80,7 +80,7 @@ def page(board: Board, tmp_path: Path) -> Path:
 def test_the_page_stands_alone_and_is_escaped(page: Path) -> None:
     text = page.read_text()
     assert "digits v1 · early training" in text
-    assert "trained by SGD: every network by itself, 1 seed; mean over the first architectures" in text
+    assert "trained by SGD: every network by itself, 1 seed; mean over architectures (test 2, wide 1)" in text
     assert "seed 3 timeout: 60 minutes" in text
     assert "<img src=x" not in text
     assert text.count("</script>") == 2, "no name breaks out of its place"

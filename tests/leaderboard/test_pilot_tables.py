@@ -79,7 +79,10 @@ def test_the_report_names_the_choice_and_who_is_missing() -> None:
     warm = candidate("warm", board(WARM), runs=8, complexity=(False, 1))
     other = candidate("other", board(WARM), runs=30, complexity=(False, 0))
     notes = pilot_table([warm, other]).notes
-    assert "Criteria 1 to 3 choose warm among those with all their runs (not yet: other)." in notes
+    assert "Criteria 1 to 3 choose warm among those with all their runs (without them: other)." in notes
+    assert pilot_table([other], ["scratch"]).notes[-1] == (
+        "Criteria 1 to 3 choose none among those with all their runs (without them: other, scratch)."
+    )
     assert "Criteria 1 to 3 choose warm among those with all their runs." in pilot_table([warm]).notes
 
 

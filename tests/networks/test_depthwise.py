@@ -80,6 +80,15 @@ def test_hand_computed() -> None:
     assert grad_weight[0, 0].tolist() == [[1, 2, 0], [3, 5, 2], [0, 3, 4]]
 
 
+@pytest.mark.parametrize("size", [2, 8])
+def test_autocast_lowers_it_whatever_the_size(size: int) -> None:
+    x, weight = torch.randn(2, 4, size, size, requires_grad=True), torch.randn(4, 1, 5, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = depthwise_conv2d(x, weight, 1, (2, 2), 1)
+    assert output.dtype == torch.bfloat16
+    assert torch.autograd.grad(output.float().sum(), x)[0].dtype == torch.float32
+
+
 def test_gradients_that_nobody_needs_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepnets_bench.networks.depthwise._add_taps", None)
     x = torch.randn(1, 2, 4, 4, requires_grad=True)

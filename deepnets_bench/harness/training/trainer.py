@@ -94,9 +94,8 @@ class Trainer:
         folder: Path | None = None,
         report: Callable[[Progress], None] | None = None,
     ) -> None:
-        os.environ.setdefault(
-            "ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_COMPILED_CONVOLUTIONS)
-        )  # read when used
+        # Read once, at the first convolution of the process.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_COMPILED_CONVOLUTIONS))
         self.compute = compute = compute or Compute("cpu", track.training.precision)
         if track.networks.meta_batch_size < compute.size:
             raise BadInput(
