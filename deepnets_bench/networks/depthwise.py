@@ -2,8 +2,8 @@
 
 PyTorch's gradients of dilated and of 5×5 depthwise convolutions take up to 500 times as long as the forward
 pass, and on a few pixels a dilated forward pass is as slow. Here the gradient of the input is, with stride 1,
-a convolution with the kernel turned around. The other gradients, and convolutions on few pixels, are sums over
-pixels for each tap and channel, compiled by numba.
+a convolution with the kernel turned around. The other gradients, and convolutions on few pixels, are sums for
+each tap and channel, compiled by numba.
 """
 
 from __future__ import annotations
