@@ -8,6 +8,7 @@ each tap and channel, compiled by numba.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -16,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+Size = Sequence[int]  # height, width
 
 
 def depthwise_conv2d(
@@ -61,7 +64,8 @@ class _Depthwise(torch.autograd.Function):
             grad_x = _gradient_of_input(x, weight, grad, stride, padding, dilation)
         if ctx.needs_input_grad[1]:
             taps = np.zeros((*weight.shape[2:], len(weight)), np.float32)
-            _add_taps(_pixels(x), _pixels(grad), stride, padding, dilation, taps)
+            spans = _spans(x.shape[2:], grad.shape[2:], weight, stride, padding, dilation)
+            _add_taps(spans, _pixels(x), stride, _pixels(grad), taps)
             grad_weight = torch.from_numpy(taps).permute(2, 0, 1)[:, None].to(weight.dtype)
         return grad_x, grad_weight, None, None, None
 
@@ -74,7 +78,8 @@ def _convolve(x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], 
     if height >= max(padding):  # with fewer rows PyTorch takes up to a hundred times as long
         return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
     output = np.zeros((len(x), height, width, x.shape[1]), np.float32)
-    _add_outputs(_pixels(x), _taps(weight), stride, padding, dilation, output)
+    spans = _spans(x.shape[2:], (height, width), weight, stride, padding, dilation)
+    _add_products(spans, _taps(weight), _pixels(x), stride, output, 1)
     return _images(output, x.dtype)
 
 
@@ -87,7 +92,8 @@ def _gradient_of_input(
         return _convolve(grad, turned, 1, (pads[0], pads[1]), dilation).to(x.dtype)
     batch, channels, height, width = x.shape
     inputs = np.zeros((batch, height, width, channels), np.float32)
-    _add_inputs(_pixels(grad), _taps(weight), stride, padding, dilation, inputs)
+    spans = _spans((height, width), grad.shape[2:], weight, stride, padding, dilation)
+    _add_products(spans[:, _BACKWARD], _taps(weight), _pixels(grad), 1, inputs, stride)
     return _images(inputs, x.dtype)
 
 
@@ -108,71 +114,64 @@ def _taps(weight: Tensor) -> np.ndarray:
     return taps
 
 
-# In all three, input pixel `place` = output pixel · stride + tap · dilation - padding. Channels are summed
-# side by side, pixels in order, so runs repeat bit for bit.
+def _spans(
+    inputs: Size, outputs: Size, weight: Tensor, stride: int, padding: tuple[int, int], dilation: int
+) -> np.ndarray:
+    """Which pixels meet at which tap, [spans, 7]; `inputs` and `outputs` are (height, width) of images.
+
+    Input pixel = output pixel · stride + tap · dilation - padding. A span is a tap (i, j), the first pixel of
+    the output and of the input (row, column), and the number of pixels in these rows.
+    """
+    taps = weight.shape[2], weight.shape[3]
+    spans: np.ndarray = _find_spans(tuple(inputs), tuple(outputs), taps, stride, padding, dilation)
+    return spans
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _columns(width, out_width, stride, shift):  # type: ignore[no-untyped-def]
-    """First and last (exclusive) column of the output whose place in the input is inside it."""
-    return (max(0, -shift) + stride - 1) // stride, min(out_width, (width - 1 - shift) // stride + 1)
+def _find_spans(inputs, outputs, taps, stride, padding, dilation):  # type: ignore[no-untyped-def]
+    found = np.empty((outputs[0] * taps[0] * taps[1], 7), np.int64)
+    spans = 0
+    for row in range(outputs[0]):
+        for i in range(taps[0]):
+            place = row * stride + i * dilation - padding[0]
+            if place < 0 or place >= inputs[0]:
+                continue
+            for j in range(taps[1]):
+                shift = j * dilation - padding[1]
+                first = (max(0, -shift) + stride - 1) // stride
+                last = min(outputs[1], (inputs[1] - 1 - shift) // stride + 1)
+                found[spans] = (i, j, row, first, place, first * stride + shift, last - first)
+                spans += 1
+    return found[:spans]
+
+
+_BACKWARD = [0, 1, 4, 5, 2, 3, 6]  # columns of spans with output and input exchanged
+
+
+# Channels are summed side by side, pixels in order, so runs repeat bit for bit.
+@numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")
+def _add_products(spans, taps, source, source_step, target, target_step):  # type: ignore[no-untyped-def]
+    """target += source · taps, where spans name the pixels of the target before those of the source."""
+    for n in range(len(target)):
+        for s in range(len(spans)):
+            tap, row, from_row = taps[spans[s, 0], spans[s, 1]], spans[s, 2], spans[s, 4]
+            for k in range(spans[s, 6]):
+                a = source[n, from_row, spans[s, 5] + k * source_step]
+                b = target[n, row, spans[s, 3] + k * target_step]
+                for c in range(len(tap)):
+                    b[c] += a[c] * tap[c]
 
 
 @numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _add_outputs(x, taps, stride, padding, dilation, output):  # type: ignore[no-untyped-def]
-    """output[n, row, column] += Σ over taps of x[n, place] · taps[i, j]."""
-    for n in range(len(x)):
-        for row in range(output.shape[1]):
-            for i in range(taps.shape[0]):
-                place = row * stride + i * dilation - padding[0]
-                if place < 0 or place >= x.shape[1]:
-                    continue
-                for j in range(taps.shape[1]):
-                    shift = j * dilation - padding[1]
-                    tap = taps[i, j]
-                    first, last = _columns(x.shape[2], output.shape[2], stride, shift)
-                    for column in range(first, last):
-                        a, b = x[n, place, column * stride + shift], output[n, row, column]
-                        for c in range(len(tap)):
-                            b[c] += a[c] * tap[c]
-
-
-@numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _add_inputs(grad, taps, stride, padding, dilation, inputs):  # type: ignore[no-untyped-def]
-    """inputs[n, place] += Σ over taps of grad[n, row, column] · taps[i, j]."""
-    for n in range(len(grad)):
-        for row in range(grad.shape[1]):
-            for i in range(taps.shape[0]):
-                place = row * stride + i * dilation - padding[0]
-                if place < 0 or place >= inputs.shape[1]:
-                    continue
-                for j in range(taps.shape[1]):
-                    shift = j * dilation - padding[1]
-                    tap = taps[i, j]
-                    first, last = _columns(inputs.shape[2], grad.shape[2], stride, shift)
-                    for column in range(first, last):
-                        a, b = inputs[n, place, column * stride + shift], grad[n, row, column]
-                        for c in range(len(tap)):
-                            a[c] += b[c] * tap[c]
-
-
-@numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")
-def _add_taps(x, grad, stride, padding, dilation, taps):  # type: ignore[no-untyped-def]
-    """taps[i, j] += Σ over images and pixels of x[n, place] · grad[n, row, column]."""
+def _add_taps(spans, x, stride, grad, taps):  # type: ignore[no-untyped-def]
+    """taps += Σ over images and pixels of x · grad."""
     of_image = np.empty_like(taps)  # summed apart: sums of sums lose less
     for n in range(len(x)):
         of_image[:] = 0
-        for row in range(grad.shape[1]):
-            for i in range(taps.shape[0]):
-                place = row * stride + i * dilation - padding[0]
-                if place < 0 or place >= x.shape[1]:
-                    continue
-                for j in range(taps.shape[1]):
-                    shift = j * dilation - padding[1]
-                    tap = of_image[i, j]
-                    first, last = _columns(x.shape[2], grad.shape[2], stride, shift)
-                    for column in range(first, last):
-                        a, b = x[n, place, column * stride + shift], grad[n, row, column]
-                        for c in range(len(tap)):
-                            tap[c] += a[c] * b[c]
+        for s in range(len(spans)):
+            tap, row, place = of_image[spans[s, 0], spans[s, 1]], spans[s, 2], spans[s, 4]
+            for k in range(spans[s, 6]):
+                a, b = x[n, place, spans[s, 5] + k * stride], grad[n, row, spans[s, 3] + k]
+                for c in range(len(tap)):
+                    tap[c] += a[c] * b[c]
         taps += of_image
