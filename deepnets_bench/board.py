@@ -21,6 +21,7 @@ from deepnets_bench.leaderboard.aggregate import (
 from deepnets_bench.leaderboard.agreement import agreements, halves
 from deepnets_bench.leaderboard.agreement_tables import agreement_table, halves_table
 from deepnets_bench.leaderboard.inference import Analysis, Family, analyse_board
+from deepnets_bench.leaderboard.levels import Level, chance_level
 from deepnets_bench.leaderboard.results import read_rows, rows_frame
 from deepnets_bench.leaderboard.stats import Comparison, compare_entries, load_runs
 from deepnets_bench.leaderboard.table import Table
@@ -227,7 +228,7 @@ class Leaderboard:
         """One static page with charts, which needs no network; raises `MissingExtra` without jinja2."""
         from deepnets_bench.leaderboard.page import render
 
-        return render(self.board, self.analyses, self.path.parent, self.label, self.chance)
+        return render(self.board, self.analyses, self.path.parent, self.label, self._levels())
 
     def to_json(self) -> str:
         """The board and its tests, as `leaderboard show --format json` prints them."""
@@ -261,6 +262,16 @@ class Leaderboard:
         low, high = ((analysis and analysis.rank_intervals) or {}).get(entry.name, (None, None))
         letters = ((analysis and analysis.letters) or {}).get(entry.name)
         return found | {"letters": letters, "rank_low": low, "rank_high": high} | dict(entry.costs)
+
+    def _levels(self) -> list[Level]:
+        """Chance, where the track says of how many classes, and what SGD reaches, where there are labels."""
+        from deepnets_bench.uses.trained_level import TRAINED, trained_level
+
+        found = [] if self.chance is None else [chance_level(self.board, self.chance)]
+        path = self.path.parent / TRAINED
+        if path.exists() and (trained := trained_level(self.board, path)):
+            found.append(trained)
+        return found
 
     def _only_track(self) -> str:
         names = sorted({row.track for row in self._read})

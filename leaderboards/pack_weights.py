@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 from deepnets_bench.board import Leaderboard
+from deepnets_bench.leaderboard.results import run_folders
 from deepnets_bench.system.files import replacing
 
 HERE = Path(__file__).parent
@@ -19,8 +20,9 @@ def weights_of(results: Path, seed: int) -> list[Path]:
     """Files of the runs that stand on the board of a results file, controls among them."""
     board = Leaderboard(results).board
     rows = [row for entry in (*board.entries, *board.controls) for row in entry.rows]
-    hashes = sorted({row.config_hash[:8] for row in rows if row.seed == seed and row.status == "ok"})
-    return [path for each in hashes for path in results.parent.glob(f"runs/*-{each}/ghn.safetensors")]
+    hashes = sorted({row.config_hash for row in rows if row.seed == seed and row.status == "ok"})
+    runs = [run for each in hashes for run in run_folders(results.parent, each)]
+    return [path for run in runs if (path := run / "ghn.safetensors").exists()]
 
 
 def main(seed: int, archive: Path) -> None:

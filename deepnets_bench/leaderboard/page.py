@@ -14,11 +14,12 @@ from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry
 from deepnets_bench.leaderboard.agreement_tables import halves_table
 from deepnets_bench.leaderboard.anova import Array
 from deepnets_bench.leaderboard.inference import Analysis
-from deepnets_bench.leaderboard.levels import TRAINED, Level, chance_level, trained_level, untrained_levels
+from deepnets_bench.leaderboard.levels import Level, untrained_levels
 from deepnets_bench.leaderboard.page_views import views
 from deepnets_bench.leaderboard.published_order import order_tables
 from deepnets_bench.leaderboard.reference import beside
 from deepnets_bench.leaderboard.report import WALL_CLOCK, provenance, ranking_table
+from deepnets_bench.leaderboard.results import run_folders
 from deepnets_bench.leaderboard.stats import load_scores
 from deepnets_bench.leaderboard.table import Table
 from deepnets_bench.leaderboard.verdict import letters_of, rank_of, sentences
@@ -36,11 +37,11 @@ def render(
     analyses: Mapping[str, Analysis],
     folder: Path,
     note: str | None,
-    chance: float | None = None,
+    levels: Sequence[Level] = (),
 ) -> str:
-    """The whole page. `folder` holds `scores/`, the learning curves in `runs/`, and maybe `trained.csv`.
+    """The whole page. `folder` holds `scores/` and the learning curves in `runs/`.
 
-    `chance` is the accuracy of guessing, where the track says of how many classes.
+    `levels` are lines to hold accuracies against, beside the board's own untrained hypernetworks.
     A method whose scores are missing is named and has no scatter plot. Raises MissingExtra without Jinja2.
     """
     try:
@@ -55,9 +56,6 @@ def render(
         lstrip_blocks=True,
     )
     scores, faults = _scores(board, folder / "scores")
-    levels = [] if chance is None else [chance_level(board, chance)]
-    if (folder / TRAINED).exists() and (trained := trained_level(board, folder / TRAINED)):
-        levels.append(trained)
     return environment.get_template("page.html.j2").render(
         title=ranking_table(board, note, analyses).title,
         notes=dict.fromkeys(
@@ -118,7 +116,7 @@ def page_data(
                     for split, means in by_split.items()
                     if entry.name in means
                 },
-                "curve": _mean_curve(entry, folder / "runs"),
+                "curve": _mean_curve(entry, folder),
             }
             for entry in board.entries
         ],
@@ -148,7 +146,9 @@ def _mean_curve(entry: Entry, folder: Path) -> dict[str, list[list[float]]]:
     """{column: [[step, mean over seeds], ...]} of the learning curves of a method's finished runs."""
     collected: dict[str, dict[int, list[float]]] = {column: {} for column in CURVES}
     for config_hash in sorted({row.config_hash for row in entry.rows if row.status == "ok"}):
-        for path in sorted(folder.glob(f"*-{config_hash[:8]}/curve.csv")):
+        for path in (run / "curve.csv" for run in run_folders(folder, config_hash)):
+            if not path.exists():
+                continue
             with open(path, newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     for column, by_step in collected.items():

@@ -215,6 +215,11 @@ def read_results(path: str | Path) -> pd.DataFrame:
     return rows_frame(read_rows(path))
 
 
+def run_folders(folder: Path, config_hash: str) -> list[Path]:
+    """Where runs of a job keep curve and hypernetwork, beside the results file in `folder`; mostly one."""
+    return sorted(folder.glob(f"runs/*-{config_hash[:8]}"))
+
+
 def rows_frame(rows: Iterable[ResultRow]) -> pd.DataFrame:
     """Rows as a DataFrame with the columns `COLUMNS`; a number that is missing is NaN."""
     import pandas as pd

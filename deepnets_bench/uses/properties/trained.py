@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.harness.protocol.tracks import Track, load_track
 from deepnets_bench.leaderboard.aggregate import CONTROL
-from deepnets_bench.leaderboard.results import ResultRow, canonical_json, read_rows
+from deepnets_bench.leaderboard.results import ResultRow, canonical_json, read_rows, run_folders
 from deepnets_bench.system.files import short_digest
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _of_folder(folder: Path, track: Track) -> list[TrainedGHN]:
             newest[row.gnn, row.gnn_options, row.seed] = row
     found = []
     for _, row in sorted(newest.items()):
-        files = sorted((folder / "runs").glob(f"*-{row.config_hash[:8]}/{_GHN}"))
+        files = [path for run in run_folders(folder, row.config_hash) if (path := run / _GHN).exists()]
         found += [_described(path, row, track) for path in files[:1]]
     if not found:
         raise BadInput(
@@ -74,7 +74,7 @@ def _of_file(path: Path, track: Track) -> TrainedGHN:
     results = run.parent.parent / _RESULTS
     if path.name == _GHN and run.parent.name == "runs" and results.exists():
         for row in _finished(results):
-            if run.name.endswith(f"-{row.config_hash[:8]}"):
+            if run in run_folders(results.parent, row.config_hash):
                 return _described(path, row, track)
     return TrainedGHN(path)
 
