@@ -100,32 +100,26 @@ def report(grid: GridArgument) -> None:
     from deepnets_bench.leaderboard.pilot_tables import bias_table, candidate, gnn_table, pilot_table
     from deepnets_bench.leaderboard.table import to_markdown
 
-    shaped: dict[str, Ranking] = {}
-    ranked: dict[str, Ranking] = {}
-    candidates, absent = [], []
     boards = load_grid(grid)
-    for each in boards:
-        ranking = _ranking(each)
-        shapers = {gnn for frame in each.track.frames for gnn in frame.gnns}
-        is_bias = len(shapers) == 1 and not each.reference
-        if ranking is None:
-            typer.echo(f"{each.name} has no results yet.", err=True)
-            if not is_bias and not each.reference:
-                absent.append(each.name)
+    found = {board.name: ranking for board in boards if (ranking := _ranking(board))}
+    for board in boards:
+        if board.name not in found:
+            typer.echo(f"{board.name} has no results yet.", err=True)
+    shaped = {board.shaper: found[board.name] for board in boards if board.shaper and board.name in found}
+    ranked = {board.name: found[board.name] for board in boards if not board.shaper and board.name in found}
+    candidates, absent = [], []
+    for board in boards:
+        if board.shaper or board.reference:
             continue
-        if is_bias:
-            shaped[shapers.pop()] = ranking
+        ranking = ranked.get(board.name)
+        complexity = board.track.selection.mean_steps is not None, len(board.track.frames)
+        runs = len(board.gnns) * len(board.seeds)
+        if ranking and (made := candidate(board.name, ranking, runs=runs, complexity=complexity)):
+            candidates.append(made)
             continue
-        ranked[each.name] = ranking
-        if each.reference:
-            continue
-        complexity = each.track.selection.mean_steps is not None, len(each.track.frames)
-        runs = len(each.gnns) * len(each.seeds)
-        if found := candidate(each.name, ranking, runs=runs, complexity=complexity):
-            candidates.append(found)
-        else:
-            typer.echo(f"{each.name}: no two GNNs have two seeds in common yet.", err=True)
-            absent.append(each.name)
+        absent.append(board.name)
+        if ranking:
+            typer.echo(f"{board.name}: no two GNNs have two seeds in common yet.", err=True)
     if not candidates and not shaped:
         raise BadInput(f"There are no results of {grid} yet; `deepnets-bench grid run {grid}` makes them.")
     tables = [pilot_table(candidates, absent), gnn_table(candidates)] if candidates else []

@@ -56,6 +56,12 @@ class Board(Table):
     seeds: tuple[int, ...]
     reference: bool = False
 
+    @property
+    def shaper(self) -> str | None:
+        """The GNN that alone has shaped the frames: such a board measures their bias, and is no candidate."""
+        gnns = {gnn for frame in self.track.frames for gnn in frame.gnns}
+        return gnns.pop() if len(gnns) == 1 and not self.reference else None
+
 
 def load_grid(path: Path, only: str | None = None) -> list[Board]:
     """The boards of a grid in its order, or those named `only`: a folder may be filled in several steps.
