@@ -33,7 +33,7 @@ def depthwise_conv2d(
 
 
 def is_fast(x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: int, groups: int) -> bool:
-    """Does `depthwise_conv2d` apply, and is it faster? It is not for most 3×3 kernels without gaps."""
+    """Does `depthwise_conv2d` apply, and is it to be taken? 3×3 kernels without gaps are left to PyTorch."""
     return (
         groups == x.shape[1] == weight.shape[0] > 1
         and (dilation > 1 or max(weight.shape[2:]) > 3)
