@@ -94,24 +94,23 @@ def run(
 
 @app.command()
 def report(grid: GridArgument) -> None:
-    """Print the analysis of a pilot as Markdown: D, cost, each GNN, bias of frames, agreement of ranks."""
+    """Print a pilot's analysis as Markdown: cost, choice, each GNN, bias of frames, agreement of ranks."""
     from deepnets_bench.errors import BadInput
     from deepnets_bench.harness.protocol.grid import load_grid
     from deepnets_bench.leaderboard.pilot_tables import bias_table, candidate, gnn_table, pilot_table
     from deepnets_bench.leaderboard.table import to_markdown
 
     boards = load_grid(grid)
-    found = {board.name: ranking for board in boards if (ranking := _ranking(board))}
-    for board in boards:
-        if board.name not in found:
+    held = [(board, _ranking(board)) for board in boards]  # several may share a folder, and its name
+    for board, ranking in held:
+        if ranking is None:
             typer.echo(f"{board.name} has no results yet.", err=True)
-    shaped = {board.shaper: found[board.name] for board in boards if board.shaper and board.name in found}
-    ranked = {board.name: found[board.name] for board in boards if not board.shaper and board.name in found}
+    shaped = {board.shaper: ranking for board, ranking in held if board.shaper and ranking}
+    ranked = {board.name: ranking for board, ranking in held if not board.shaper and ranking}
     candidates, absent = [], []
-    for board in boards:
+    for board, ranking in held:
         if board.shaper or board.reference:
             continue
-        ranking = ranked.get(board.name)
         complexity = board.track.selection.mean_steps is not None, len(board.track.frames)
         runs = len(board.gnns) * len(board.seeds)
         if ranking and (made := candidate(board.name, ranking, runs=runs, complexity=complexity)):
