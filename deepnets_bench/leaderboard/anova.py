@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 LEVEL = 0.05
 POWER = 0.8
 MIN_SEEDS = 3  # fewer leave at most one degree of freedom to a pair: its test finds only absurd differences
@@ -40,29 +41,49 @@ class FTest:
 
 @dataclass(frozen=True)
 class PairTests:
-    """Tests of pairs of GNNs, arrays [..., pairs]; p-values are two-sided and not corrected.
+    """Tests of pairs of GNNs with `seeds` runs each, arrays [..., pairs]; p-values two-sided, not corrected.
 
-    `p_paired` is the t-test paired by seed, exact whatever the variances of the GNNs; `p_moderated` the
-    moderated t-test with `df` degrees of freedom and standard error `se` of `difference`.
+    `variance` is the moderated residual variance of a pair, with `df` degrees of freedom; `own_variance` that
+    of its differences paired by seed alone, with seeds - 1.
     """
 
     difference: Array
-    se: Array
+    variance: Array
+    own_variance: Array
     df: Array
-    p_moderated: Array
-    p_paired: Array
+    seeds: int
+
+    @property
+    def se(self) -> Array:
+        """The moderated standard error of `difference`."""
+        se: Array = np.sqrt(2 * self.variance / self.seeds)
+        return se
+
+    @property
+    def p_moderated(self) -> Array:
+        """Of the moderated t-test."""
+        return _p_value(self.difference, self.variance, self.seeds, self.df)
+
+    @property
+    def p_paired(self) -> Array:
+        """Of the t-test paired by seed, exact whatever the variances of the GNNs."""
+        return _p_value(self.difference, self.own_variance, self.seeds, self.seeds - 1)
 
 
-def residuals(accuracy: Array) -> Array:
-    """What neither GNN nor seed explains, [..., seeds, GNNs]."""
+def residuals(accuracy: Array, among: Mask | None = None) -> Array:
+    """What neither GNN nor seed explains, [..., seeds, GNNs]; where `among` [..., GNNs] is false, 0.
+
+    GNNs that are not `among` those that are asked for have no part in the means of seeds.
+    """
     centred = accuracy - accuracy.mean(axis=-2, keepdims=True)
-    return centred - centred.mean(axis=-1, keepdims=True)
+    chosen = np.ones(accuracy.shape[-1:], bool) if among is None else among[..., None, :]
+    return np.where(chosen, centred - centred.mean(axis=-1, keepdims=True, where=chosen), 0)
 
 
-def residual_variance(accuracy: Array) -> Array:
+def residual_variance(accuracy: Array, among: Mask | None = None) -> Array:
     """Mean square of the residuals [...], with (seeds - 1) (GNNs - 1) degrees of freedom."""
-    seeds, gnns = accuracy.shape[-2:]
-    return (residuals(accuracy) ** 2).sum(axis=(-2, -1)) / ((seeds - 1) * (gnns - 1))
+    df = (accuracy.shape[-2] - 1) * (_count(accuracy, among) - 1)
+    return (residuals(accuracy, among) ** 2).sum(axis=(-2, -1)) / df
 
 
 def f_test(accuracy: Array) -> FTest:
@@ -77,7 +98,7 @@ def f_test(accuracy: Array) -> FTest:
     return FTest(float(statistic), df, df_residual, float(special.fdtrc(df, df_residual, statistic)))
 
 
-def prior_df(accuracy: Array) -> Array:
+def prior_df(accuracy: Array, among: Mask | None = None) -> Array:
     """Degrees of freedom [...] that the pooled variance is worth beside a pair's own; infinite if all agree.
 
     Under Smyth's model the variances of GNNs scatter as scaled inverse chi-square with d0 degrees of
@@ -86,10 +107,10 @@ def prior_df(accuracy: Array) -> Array:
     of freedom adjusted for kurtosis) gives a lower bound of d0. For the variance of a pair, the mean of two,
     it is 2 d0 - 4 (equal second moments); where variances differ so much that d0 is below 8 / 3, half of d0.
     """
-    seeds, gnns = accuracy.shape[-2:]
-    half = (seeds - 1) / 2
-    squares = (residuals(accuracy) ** 2).sum(axis=-2)
-    spread = np.log(np.maximum(squares, _ROUNDING)).var(axis=-1, ddof=1)
+    half, gnns = (accuracy.shape[-2] - 1) / 2, _count(accuracy, among)
+    squares = (residuals(accuracy, among) ** 2).sum(axis=-2)
+    chosen = np.True_ if among is None else among
+    spread = np.log(np.maximum(squares, _ROUNDING)).var(axis=-1, ddof=1, where=chosen)
     by_chance = special.polygamma(1, half)
     kurtosis = special.polygamma(3, half) / by_chance**2
     df = (gnns - 1) / (1 + kurtosis / 2 * (gnns - 1) / gnns)
@@ -109,25 +130,24 @@ def inverse_trigamma(value: ArrayLike) -> Array:
     return x
 
 
-def pair_tests(accuracy: Array, pairs: NDArray[np.intp]) -> PairTests:
-    """Tests of the columns `pairs` [pairs, 2], first minus second, of accuracies with at least two seeds."""
-    seeds, gnns = accuracy.shape[-2:]
+def pair_tests(accuracy: Array, pairs: NDArray[np.intp], among: Mask | None = None) -> PairTests:
+    """Tests of the columns `pairs` [pairs, 2], first minus second, of accuracies with at least two seeds.
+
+    Variances are pooled over the GNNs `among` [..., GNNs], at least two, by default all; tests of pairs of
+    others mean nothing.
+    """
+    seeds = accuracy.shape[-2]
+    gnns = _count(accuracy, among)[..., None]
     first, second = pairs.T
     means, centred = accuracy.mean(axis=-2), accuracy - accuracy.mean(axis=-2, keepdims=True)
     products = np.swapaxes(centred, -1, -2) @ centred
     own_squares = np.diagonal(products, axis1=-2, axis2=-1)
     squares = own_squares[..., first] + own_squares[..., second] - 2 * products[..., first, second]
-    paired = np.maximum(squares / 2 / (seeds - 1), 0)
+    own = np.maximum(squares / 2 / (seeds - 1), 0)
     difference = means[..., first] - means[..., second]
-    weight, df = _weight_and_df(prior_df(accuracy)[..., None], seeds, gnns)
-    variance = weight * residual_variance(accuracy)[..., None] + (1 - weight) * paired
-    return PairTests(
-        difference,
-        np.sqrt(2 * variance / seeds),
-        np.broadcast_to(df, difference.shape),
-        _p_value(difference, variance, seeds, df),
-        _p_value(difference, paired, seeds, seeds - 1),
-    )
+    weight, df = _weight_and_df(prior_df(accuracy, among)[..., None], seeds, gnns)
+    variance = weight * residual_variance(accuracy, among)[..., None] + (1 - weight) * own
+    return PairTests(difference, variance, own, np.broadcast_to(df, difference.shape), seeds)
 
 
 def detectable_difference(
@@ -149,13 +169,8 @@ def detectable_difference(
     return residual_sd * high
 
 
-def power(difference: float, seeds: int, gnns: int, tests: int, prior: float = np.inf) -> float:
-    """Probability that a true difference, in residual standard deviations, is found: see
-    `detectable_difference`."""
-    return _power(difference, _limits(seeds, gnns, tests, prior), seeds)
-
-
 def _power(difference: float, limit: Array, seeds: int) -> float:
+    """Probability that a true difference, in residual standard deviations, is found."""
     shift = difference * np.sqrt(seeds / 2)
     return float((special.ndtr(shift - limit) + special.ndtr(-shift - limit)).mean())
 
@@ -184,11 +199,16 @@ def _mean_squares(df: int, count: int) -> Array:
     return special.chdtri(df, (np.arange(count) + 0.5) / count) / df
 
 
-def _weight_and_df(prior: ArrayLike, seeds: int, gnns: int) -> tuple[Array, Array]:
+def _count(accuracy: Array, among: Mask | None) -> NDArray[np.intp]:
+    """How many GNNs are asked for, [...]."""
+    return np.asarray(accuracy.shape[-1] if among is None else among.sum(axis=-1))
+
+
+def _weight_and_df(prior: ArrayLike, seeds: int, gnns: ArrayLike) -> tuple[Array, Array]:
     """The weight of the pooled variance in that of a pair, and the degrees of freedom of both together."""
     own, prior = seeds - 1, np.asarray(prior, dtype=np.float64)
     weight = 1 / (1 + own / prior)
-    return weight, np.minimum(prior + own, own * (gnns - 1))
+    return weight, np.minimum(prior + own, own * (np.asarray(gnns) - 1))
 
 
 def _p_value(difference: Array, variance: Array, seeds: int, df: ArrayLike) -> Array:

@@ -7,29 +7,60 @@ from itertools import combinations
 from string import ascii_letters
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
+from deepnets_bench.leaderboard import anova
 from deepnets_bench.leaderboard.anova import Array
 
-
-def holm(p_values: ArrayLike) -> Array:
-    """Holm's step-down correction (Holm 1979) over the last axis: family-wise error in the strong sense."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, axis=-1, kind="stable")
-    stepwise = np.take_along_axis(p, order, axis=-1) * np.arange(p.shape[-1], 0, -1)
-    corrected = np.empty_like(p)
-    np.put_along_axis(corrected, order, np.minimum(np.maximum.accumulate(stepwise, axis=-1), 1.0), axis=-1)
-    return corrected
+Pairs = NDArray[np.intp]
 
 
-def corrected(p_moderated: ArrayLike, p_paired: ArrayLike) -> Array:
-    """Corrected p-values [..., tests] of a family: Holm of the moderated tests, and no less than the paired
-    ones.
+def corrected(tables: Sequence[tuple[Array, Pairs]]) -> list[Array]:
+    """Corrected p-values [..., pairs] of one family of tests.
 
-    The paired test, uncorrected, holds whatever the variances of the two GNNs; it stops claims about a GNN
-    whose variance is far above the pooled one.
+    Each table of accuracies [..., seeds, GNNs] comes with the `pairs` [pairs, 2] that are tested. The
+    moderated tests are corrected by Holm's steps (Holm 1979), with one change: a step pools the variances
+    of those GNNs of a table that have a pair left at this step, as the quiet ones that are told apart by
+    then would lend the noisy ones a variance that is not theirs. A p-value is no less than the
+    uncorrected ones of both tests; the paired one holds whatever the variances of the two GNNs.
     """
-    return np.maximum(holm(p_moderated), np.asarray(p_paired))
+    if not tables:
+        return []
+    tests = [anova.pair_tests(accuracy, pairs) for accuracy, pairs in tables]
+    p_values = np.concatenate([found.p_moderated for found in tests], axis=-1)
+    least = np.maximum(p_values, np.concatenate([found.p_paired for found in tests], axis=-1))
+    left, result, reached = np.ones(least.shape, bool), np.ones(least.shape), np.zeros((*least.shape[:-1], 1))
+    ends = np.cumsum([len(pairs) for _, pairs in tables])[:-1]
+    parts = zip(np.split(left, ends, axis=-1), np.split(p_values, ends, axis=-1), strict=True)
+    steps = [_Steps(*table, *part) for table, part in zip(tables, parts, strict=True)]
+    for count in range(least.shape[-1], 0, -1):
+        candidates = np.where(left, np.maximum(count * p_values, least), np.inf)
+        taken = candidates.argmin(axis=-1, keepdims=True)
+        reached = np.minimum(np.maximum(reached, np.take_along_axis(candidates, taken, axis=-1)), 1)
+        if (reached == 1).all():
+            break
+        np.put_along_axis(result, taken, reached, axis=-1)
+        np.put_along_axis(left, taken, False, axis=-1)
+        for table in steps:
+            table.pool()
+    return np.split(result, ends, axis=-1)
+
+
+class _Steps:
+    """A table on its way through `corrected`: pairs that are `left`, `p_values` of their moderated tests."""
+
+    def __init__(self, accuracy: Array, pairs: Pairs, left: anova.Mask, p_values: Array) -> None:
+        self.accuracy, self.pairs, self.left, self.p_values = accuracy, pairs, left, p_values
+        self.has = (pairs[..., None] == np.arange(accuracy.shape[-1])).any(axis=1).astype(np.float32)
+        self.gnns = np.ones((*left.shape[:-1], accuracy.shape[-1]), bool)
+
+    def pool(self) -> None:
+        """Test anew, where GNNs have no pair left since the last time."""
+        gnns = self.left @ self.has > 0
+        fewer = (gnns != self.gnns).any(axis=-1) & gnns.any(axis=-1)
+        if fewer.any():
+            self.gnns[fewer] = gnns[fewer]
+            self.p_values[fewer] = anova.pair_tests(self.accuracy[fewer], self.pairs, gnns[fewer]).p_moderated
 
 
 def all_pairs(names: Sequence[str]) -> list[tuple[str, str]]:

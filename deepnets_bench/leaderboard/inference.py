@@ -202,34 +202,31 @@ def _families(
     blocks: Mapping[str, Block], pairs: Mapping[str, Sequence[tuple[str, str]]]
 ) -> dict[str, Family]:
     """The family's tests by endpoint, corrected over all endpoints together."""
-    found = {
-        endpoint: _pair_tests(block, pairs[endpoint]) for endpoint, block in blocks.items() if pairs[endpoint]
+    columns = {
+        endpoint: np.array([[blocks[endpoint].names.index(name) for name in pair] for pair in chosen])
+        for endpoint, chosen in pairs.items()
+        if chosen
     }
-    if not found:
-        return {}
-    moderated = np.concatenate([tests.p_moderated for tests in found.values()])
-    paired = np.concatenate([tests.p_paired for tests in found.values()])
-    p_holm = iter(corrected(moderated, paired))
+    p_holm = corrected([(blocks[endpoint].accuracy, of) for endpoint, of in columns.items()])
+    size = sum(map(len, columns.values()))
     families = {}
-    for endpoint, tests in found.items():
-        block = blocks[endpoint]
+    for (endpoint, of), held in zip(columns.items(), p_holm, strict=True):
+        accuracy = blocks[endpoint].accuracy
+        tests = anova.pair_tests(accuracy, of)
         reach = special.stdtrit(tests.df, 1 - anova.LEVEL / 2) * tests.se
         p_values = np.maximum(tests.p_moderated, tests.p_paired)
         made = tuple(
-            PairTest(a, b, float(d), float(d - r), float(d + r), float(p), float(next(p_holm)))
-            for (a, b), d, r, p in zip(pairs[endpoint], tests.difference, reach, p_values, strict=True)
+            PairTest(a, b, float(d), float(d - r), float(d + r), float(p), float(h))
+            for (a, b), d, r, p, h in zip(
+                pairs[endpoint], tests.difference, reach, p_values, held, strict=True
+            )
         )
-        residual_sd = float(np.sqrt(anova.residual_variance(block.accuracy)))
-        seeds, gnns = block.accuracy.shape
-        prior = float(anova.prior_df(block.accuracy))
-        detectable = anova.detectable_difference(residual_sd, seeds, gnns, len(moderated), prior)
-        families[endpoint] = Family(made, len(moderated), detectable)
+        residual_sd = float(np.sqrt(anova.residual_variance(accuracy)))
+        seeds, gnns = accuracy.shape
+        prior = float(anova.prior_df(accuracy))
+        detectable = anova.detectable_difference(residual_sd, seeds, gnns, size, prior)
+        families[endpoint] = Family(made, size, detectable)
     return families
-
-
-def _pair_tests(block: Block, pairs: Sequence[tuple[str, str]]) -> anova.PairTests:
-    place = {name: column for column, name in enumerate(block.names)}
-    return anova.pair_tests(block.accuracy, np.array([[place[a], place[b]] for a, b in pairs]))
 
 
 def _by_seed(entry: Entry, split: str) -> Mapping[int, float]:

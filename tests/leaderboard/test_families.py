@@ -9,26 +9,68 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepnets_bench.leaderboard import anova
 from deepnets_bench.leaderboard.families import (
     all_pairs,
     corrected,
-    holm,
     letters,
     rank_intervals,
     reference_pairs,
 )
 
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
-    assert holm([]).size == 0
-    assert holm([[0.01, 0.04], [0.04, 0.01]]) == pytest.approx(np.array([[0.02, 0.04], [0.04, 0.02]]))
+# Of this table (tests/leaderboard/test_anova.py) the moderated p-values are 0.00749, 0.01613, 0.37390 and the
+# paired ones 0.03775, 0.05719, 0.42265.
+TABLE = np.array([[2.0, 2.0, 5.0], [2.0, 2.0, 8.0], [2.0, 5.0, 8.0]])
+PAIRS = np.array([[2, 0], [2, 1], [1, 0]])
 
 
-def test_a_claim_needs_the_paired_test_too() -> None:
-    assert corrected([0.001, 0.001], [0.01, 0.2]) == pytest.approx([0.01, 0.2])
-    assert corrected([0.02, 0.03], [0.001, 0.001]) == pytest.approx([0.04, 0.04])
+def test_corrected_by_hand() -> None:
+    (found,) = corrected([(TABLE, PAIRS)])
+    # 3 × 0.00749 and 2 × 0.01613 are below the paired ones; in the last step two GNNs are left.
+    assert found == pytest.approx(np.array([0.03775, 0.05719, 0.42265]), abs=1e-5)
+
+
+def test_steps_of_holm() -> None:
+    random = np.random.default_rng(9)
+    table = random.normal([0.0, 0.0, 0.9], 1, size=(10, 3))
+    tests = anova.pair_tests(table, PAIRS)
+    assert (tests.p_paired < tests.p_moderated * [3, 2, 1]).all(), "so that the paired tests do not count"
+    first, second, third = tests.p_moderated
+    assert first < second < third
+    last = anova.pair_tests(table[:, :2], np.array([[1, 0]])).p_moderated[0]
+    assert corrected([(table, PAIRS)])[0] == pytest.approx(
+        np.array([3 * first, 2 * second, max(last, third)])
+    )
+
+
+def test_tables_of_one_family_are_corrected_together_and_pooled_apart() -> None:
+    quiet, noisy = TABLE, 1000 * TABLE[:, ::-1]
+    alone, together = corrected([(quiet, PAIRS)])[0], corrected([(quiet, PAIRS), (noisy, PAIRS[:1])])
+    assert [part.shape for part in together] == [(3,), (1,)]
+    assert (together[0] >= alone).all()
+    assert together[0][0] == pytest.approx(max(4 * 0.00749, 0.03775), abs=1e-5)
+
+
+def test_the_last_gnns_are_not_lent_the_variance_of_those_told_apart() -> None:
+    random = np.random.default_rng(5)
+    means, noise = [*range(1000, 100, -100), 0, 0, 0], [1.0] * 9 + [2.0] * 3
+    table = random.normal(means, noise, size=(200, 10, 12))
+    pairs, last = np.array(all_pairs(range(12))), np.array(all_pairs(range(3)))
+    (found,) = corrected([(table, pairs)])
+    assert (found[:, :-3] < 1e-6).all()
+    noisy = table[..., 9:]
+    pooled, own = anova.pair_tests(table, last + 9), anova.pair_tests(noisy, last)
+    expected = np.maximum(3 * own.p_moderated, np.maximum(pooled.p_moderated, pooled.p_paired)).min(axis=1)
+    assert found[:, -3:].min(axis=1) == pytest.approx(np.minimum(expected, 1))
+    assert np.median(own.se / pooled.se) > 1.03
+
+
+def test_boards_side_by_side_are_boards_one_by_one() -> None:
+    tables = np.random.default_rng(6).normal([0.0, 0.0, 1.0, 4.0, 9.0], 1, size=(20, 5, 5))
+    pairs = np.array(all_pairs(range(5)))
+    (side_by_side,) = corrected([(tables, pairs)])
+    for table, found in zip(tables, side_by_side, strict=True):
+        assert corrected([(table, pairs)])[0] == pytest.approx(found)
 
 
 def test_pairs() -> None:
