@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,46 +99,100 @@ def report(grid: GridArgument) -> None:
     """Print a pilot's analysis as Markdown: cost, choice, each GNN, bias of frames, agreement of ranks."""
     from deepnets_bench.errors import BadInput
     from deepnets_bench.harness.protocol.grid import load_grid
+    from deepnets_bench.leaderboard.admission import group_by
     from deepnets_bench.leaderboard.pilot_tables import bias_table, candidate, gnn_table, pilot_table
     from deepnets_bench.leaderboard.table import to_markdown
 
-    boards = load_grid(grid)
-    held = [(board, _ranking(board)) for board in boards]  # several may share a folder, and its name
-    for board, ranking in held:
+    folders = [_filled(steps) for steps in group_by(load_grid(grid), lambda board: board.name).values()]
+    candidates, absent = [], []
+    for folder in folders:
+        board, ranking = folder.board, folder.ranking
         if ranking is None:
             typer.echo(f"{board.name} has no results yet.", err=True)
-    shaped = {board.shaper: ranking for board, ranking in held if board.shaper and ranking}
-    ranked = {board.name: ranking for board, ranking in held if not board.shaper and ranking}
-    candidates, absent = [], []
-    for board, ranking in held:
         if board.shaper or board.reference:
             continue
         complexity = board.track.selection.mean_steps is not None, len(board.track.frames)
-        runs = len(board.gnns) * len(board.seeds)
-        if ranking and (made := candidate(board.name, ranking, runs=runs, complexity=complexity)):
+        if ranking and (made := candidate(board.name, ranking, runs=folder.runs, complexity=complexity)):
             candidates.append(made)
             continue
         absent.append(board.name)
         if ranking:
             typer.echo(f"{board.name}: no two GNNs have two seeds in common yet.", err=True)
+    shaped = _shaped(folders)
     if not candidates and not shaped:
         raise BadInput(f"There are no results of {grid} yet; `deepnets-bench grid run {grid}` makes them.")
     tables = [pilot_table(candidates, absent), gnn_table(candidates)] if candidates else []
     if bias := bias_table(shaped) if shaped else None:
         tables.append(bias)
-    tables += _agreements(boards, ranked)
+    elif shaped:
+        typer.echo("Bias of frames: the boards have no two seeds of all their GNNs in common yet.", err=True)
+    tables += _agreements([folder for folder in folders if not folder.board.shaper])
     typer.echo("\n".join(to_markdown(table) for table in tables), nl=False)
 
 
-def _agreements(boards: list[Board], ranked: dict[str, Ranking]) -> list[Table]:
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of a grid: one of the boards that fill it, how many runs they ask for, and its rows."""
+
+    board: Board
+    runs: int
+    ranking: Ranking | None
+
+
+def _filled(steps: Sequence[Board]) -> _Folder:
+    """The folder that boards of one track fill, each a part of its runs."""
+    from deepnets_bench.leaderboard.aggregate import select_board
+    from deepnets_bench.leaderboard.results import canonical_json, read_rows
+
+    board, track = steps[0], steps[0].track
+    path = board.out / "results.csv"
+    wanted = {
+        (entry.gnn, canonical_json(entry.options), seed)
+        for step in steps
+        for entry in step.gnns
+        for seed in step.seeds
+    }
+    held = [
+        row
+        for row in (read_rows(path) if path.exists() else ())
+        if (row.gnn, row.gnn_options, row.seed) in wanted and row.track == track.name
+    ]
+    rows = [row for row in held if row.comparable and row.track_digest == track.fingerprint()]
+    if others := len(held) - len(rows):
+        typer.echo(f"{board.name}: {others} rows are not of this protocol, and left out.", err=True)
+    calibration = track.calibration
+    ranking = select_board(rows, track.name, track.version, calibration=calibration) if rows else None
+    return _Folder(board, len(wanted), ranking)
+
+
+def _shaped(folders: Sequence[_Folder]) -> dict[str, Ranking]:
+    """{GNN: the rows of the board whose frames it has shaped alone}."""
+    from deepnets_bench.errors import BadInput
+
+    shaped: dict[str, Ranking] = {}
+    for folder in folders:
+        if (shaper := folder.board.shaper) and folder.ranking:
+            if shaper in shaped:
+                raise BadInput(f"Two boards have frames that {shaper} alone has shaped; keep one.")
+            shaped[shaper] = folder.ranking
+    return shaped
+
+
+def _agreements(folders: Sequence[_Folder]) -> list[Table]:
     """The candidates beside the reference of a grid, where there is one with results."""
     from deepnets_bench.leaderboard.aggregate import REFERENCE_SPLIT
     from deepnets_bench.leaderboard.agreement_tables import reference_table
     from deepnets_bench.leaderboard.inference import analyse_board
 
-    names = dict.fromkeys(board.name for board in boards if board.reference and board.name in ranked)
-    analyses = {name: analyse_board(ranking)[REFERENCE_SPLIT] for name, ranking in ranked.items()}
-    return [reference_table(name, analyses.pop(name), analyses) for name in names]
+    reference = next((folder.board.name for folder in folders if folder.board.reference), None)
+    analyses = {
+        folder.board.name: found[REFERENCE_SPLIT]
+        for folder in folders
+        if reference and folder.ranking and REFERENCE_SPLIT in (found := analyse_board(folder.ranking))
+    }
+    if reference not in analyses:
+        return []
+    return [reference_table(reference, analyses.pop(reference), analyses)]
 
 
 def _planned(
@@ -150,22 +206,3 @@ def _planned(
     boards = [(board, jobs_of(board)) for board in load_grid(grid, only)]
     with console.status(f"Preparing the splits in {data}"):
         return [(board, jobs, dataset_of(board, data, images, usable_cores())) for board, jobs in boards]
-
-
-def _ranking(board: Board) -> Ranking | None:
-    """The rows of a board that the grid asks for."""
-    from deepnets_bench.leaderboard.aggregate import select_board
-    from deepnets_bench.leaderboard.results import canonical_json, read_rows
-
-    path, track = board.out / "results.csv", board.track
-    if not path.exists():
-        return None
-    wanted = {(entry.gnn, canonical_json(entry.options)) for entry in board.gnns}
-    rows = [
-        row
-        for row in read_rows(path)
-        if row.seed in board.seeds
-        and (row.gnn, row.gnn_options) in wanted
-        and row.track_version == track.version
-    ]
-    return select_board(rows, track.name, track.version, calibration=track.calibration) if rows else None

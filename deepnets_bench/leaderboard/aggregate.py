@@ -384,9 +384,10 @@ def _one_per_seed(rows: Sequence[ResultRow], key: str) -> list[float]:
 def cpu_seconds(run: Sequence[ResultRow]) -> float | None:
     """CPU seconds of a run by its rows: training, and evaluation on all splits; None where not recorded."""
     training = [row.train_cpu_seconds for row in run if row.train_cpu_seconds is not None]
-    if not training:
+    evaluation = [row.eval_cpu_seconds for row in run if row.eval_cpu_seconds is not None]
+    if not training or len(evaluation) < len(run):
         return None
-    return max(training) + math.fsum(row.eval_cpu_seconds or 0.0 for row in run)
+    return max(training) + math.fsum(evaluation)
 
 
 def mean(values: Sequence[float]) -> float | None:

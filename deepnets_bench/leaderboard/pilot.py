@@ -38,13 +38,13 @@ class Separation:
 
     @property
     def admissible(self) -> bool:
-        """Does the interval of D lie above 0?"""
-        return self.d_interval[0] > 0
+        """Does the interval of D lie above 0? Never without any residual: such seeds are copies."""
+        return self.d_interval[0] > 0 and self.residual_sd > 0
 
     @property
     def reliability(self) -> float:
         """nD / (nD + 1) of a board with as many seeds; 0 where D is not positive."""
-        return self.seeds * self.d / (self.seeds * self.d + 1) if self.d > 0 else 0.0
+        return 1 - 1 / (self.seeds * self.d + 1) if self.d > 0 else 0.0
 
     @property
     def pair_sd(self) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepnets_bench.leaderboard.admission import group_by
+from deepnets_bench.leaderboard.admission import group_by, stack_of
 from deepnets_bench.leaderboard.aggregate import METRICS, REFERENCE_SPLIT, Board, cpu_seconds, mean
 from deepnets_bench.leaderboard.inference import Block, largest_block, listed
 from deepnets_bench.leaderboard.pilot import FrameBias, Interval, Separation, frame_bias, separation
@@ -29,7 +29,8 @@ class Candidate:
     """A candidate protocol: its complete table of GNNs and seeds, what it separates, CPU minutes of a job.
 
     `whole` says whether all its runs are there. Of two protocols the one with the lower `complexity` (does it
-    average weights; how many frames has it) is the simpler one.
+    average weights; how many frames has it) is the simpler one. `stacks` computed its rows; `notes` are
+    sentences on them.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Candidate:
     minutes: float
     whole: bool
     complexity: tuple[bool, int]
+    stacks: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def cost(self) -> float:
@@ -56,13 +59,24 @@ def candidate(name: str, board: Board, *, runs: int, complexity: tuple[bool, int
     block = largest_block(_runs(board))
     if len(block.names) < 2 or len(block.seeds) < 2:
         return None
+    found, minutes = separation(100 * block.accuracy), cpu_minutes(board)
+    notes = [*board.notes, *(f"{gnn} is left out: {why}." for gnn, why in block.left_out.items())]
+    if found.residual_sd == 0:
+        notes.append("its seeds differ by no residual at all, so that they are copies, and no candidate.")
+    if math.isnan(minutes):
+        notes.append("CPU seconds are not recorded, so that it has no cost, and cannot be chosen.")
+    rows = [row for entry in board.entries for row in entry.rows]
+    if any(row.git_commit.endswith("-dirty") for row in rows):
+        notes.append("rows were made by code that was not committed.")
     return Candidate(
         name,
         block,
-        separation(100 * block.accuracy),
-        cpu_minutes(board),
+        found,
+        minutes,
         len(block.names) * len(block.seeds) == runs,
         complexity,
+        frozenset(f"torch {torch} with deepnets-bench {own}" for torch, own in map(stack_of, rows)),
+        tuple(notes),
     )
 
 
@@ -72,7 +86,7 @@ def chosen(candidates: Sequence[Candidate]) -> Candidate | None:
     The cheapest verdict counts; where intervals of the cost overlap with its own, the simplest of these
     protocols, and the cheapest of equally simple ones. None where none is admissible.
     """
-    found = [each for each in candidates if each.whole and each.found.admissible]
+    found = [each for each in candidates if each.whole and each.found.admissible and each.minutes > 0]
     if not found:
         return None
     low, high = min(found, key=lambda each: each.cost).cost_interval
@@ -108,7 +122,9 @@ def pilot_table(candidates: Sequence[Candidate], absent: Sequence[str] = ()) -> 
                 "yes" if found.admissible else "no",
             )
         )
-        notes += [f"{each.name}: {gnn} is left out: {why}." for gnn, why in block.left_out.items()]
+        notes += [f"{each.name}: {note}" for note in each.notes]
+    if len(stacks := sorted(set().union(*(each.stacks for each in candidates)))) > 1:
+        notes.append(f"Not one stack, so that costs and residuals may differ by it: {'; '.join(stacks)}.")
     choice = chosen(candidates)
     missing = [*(each.name for each in candidates if not each.whole), *absent]
     notes.append(

@@ -86,6 +86,41 @@ def test_the_report_names_the_choice_and_who_is_missing() -> None:
     assert "Criteria 1 to 3 choose warm among those with all their runs." in pilot_table([warm]).notes
 
 
+def test_seeds_that_are_copies_are_no_candidate() -> None:
+    copies = candidate(
+        "copies", board(np.array([[60.0, 61.0, 62.0, 63.0]] * 3)), runs=12, complexity=(False, 0)
+    )
+    assert not copies.found.admissible
+    assert copies.found.reliability == 1.0
+    table = pilot_table([copies])
+    assert table.rows[0][-1] == "no"
+    assert (
+        "copies: its seeds differ by no residual at all, so that they are copies, and no candidate."
+        in table.notes
+    )
+
+
+def test_without_cpu_seconds_there_is_no_cost_and_no_choice() -> None:
+    silent = board(WARM)
+    rows = [row.model_copy(update={"train_cpu_seconds": None}) for e in silent.entries for row in e.rows]
+    unknown = candidate("unknown", boards(rows)[0], runs=8, complexity=(False, 0))
+    known = candidate("known", board(WARM), runs=8, complexity=(False, 1))
+    notes = pilot_table([unknown, known]).notes
+    assert "unknown: CPU seconds are not recorded, so that it has no cost, and cannot be chosen." in notes
+    assert chosen([unknown, known]) is chosen([known, unknown]) is known
+    half = [row.model_copy(update={"eval_cpu_seconds": None}) for e in silent.entries for row in e.rows]
+    assert np.isnan(candidate("half", boards(half)[0], runs=8, complexity=(False, 0)).minutes)
+
+
+def test_candidates_of_several_stacks_or_of_uncommitted_code_are_named() -> None:
+    old = candidate("old", board(WARM, torch_version="2.9.0"), runs=8, complexity=(False, 1))
+    new = candidate("new", board(WARM, git_commit="a" * 40 + "-dirty"), runs=8, complexity=(False, 1))
+    notes = pilot_table([old, new]).notes
+    assert any(note.startswith("Not one stack") and "torch 2.9.0" in note for note in notes)
+    assert "new: rows were made by code that was not committed." in notes
+    assert not any("Not one stack" in note for note in pilot_table([new]).notes)
+
+
 def test_the_bias_of_frames() -> None:
     shaped = {"mlp": np.array([[64.3, 71.7], [64.2, 70.5]]), "gat": np.array([[59.2, 71.3], [59.2, 71.3]])}
     table = bias_table({gnn: board(values, ("mlp", "gat")) for gnn, values in shaped.items()})

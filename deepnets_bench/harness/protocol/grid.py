@@ -85,6 +85,9 @@ def load_grid(path: Path, only: str | None = None) -> list[Board]:
     for name in filter(None, (only, grid.reference)):
         if name not in names:
             raise UnknownName("board", name, names, f"of {path}")
+    for name in names:
+        if len({board.track.fingerprint() for board in boards if board.name == name}) > 1:
+            raise BadInput(f"Grid {path}: board {name} is filled by several tracks; give each a folder.")
     return [board for board in boards if only in (None, board.name)]
 
 
