@@ -244,7 +244,7 @@ class Leaderboard:
 
     def _compared(self, a: str, b: str) -> tuple[Entry, Entry, list[Comparison]]:
         first, second = find_entry(self.board, a), find_entry(self.board, b)
-        return first, second, compare_entries(first, second, self.path.parent / SCORES)
+        return first, second, compare_entries(first, second, self.board.splits, self.path.parent / SCORES)
 
     def _ranked(self, entry: Entry) -> dict[str, Any]:
         found: dict[str, Any] = {

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from deepnets_bench.board import Leaderboard
     from deepnets_bench.leaderboard.table import Table
 
+DEFAULT = "digits"  # the track of a command that is given neither --track nor --results
+
 app = typer.Typer(help="Rankings and statistics of finished runs.", no_args_is_help=True)
 
-TrackOption = Annotated[str, typer.Option("--track", help="Track whose results are read.")]
+TrackOption = Annotated[
+    str | None,
+    typer.Option("--track", help="Track whose results are read; digits, or the only one in --results."),
+]
 ResultsOption = Annotated[
     Path | None,
     typer.Option("--results", help="Results file; ./leaderboards/TRACK/results.csv when not given."),
@@ -26,7 +31,7 @@ VersionOption = Annotated[
     int | None, typer.Option("--version", help="Track version; the newest if not given.")
 ]
 FormatOption = Annotated[str, typer.Option("--format", help="auto, text, markdown, latex or json.")]
-SmokeOption = Annotated[bool, typer.Option("--smoke", help="Show the rows that are not comparable.")]
+SmokeOption = Annotated[bool, typer.Option("--smoke", help="Take the rows that are not comparable.")]
 
 
 def register(app_: typer.Typer) -> None:
@@ -36,7 +41,7 @@ def register(app_: typer.Typer) -> None:
 
 @app.command()
 def show(
-    track: TrackOption = "digits",
+    track: TrackOption = None,
     results: ResultsOption = None,
     version: VersionOption = None,
     smoke: SmokeOption = False,
@@ -48,8 +53,8 @@ def show(
     from deepnets_bench.leaderboard.reference import reference_tables
 
     put = _printer(format_)
-    if format_ != "json" and not _results_path(track, results).exists():
-        put(reference_tables(track))  # published figures are there before anything is measured
+    if format_ != "json" and not (results or _default_results(track)).exists():
+        put(reference_tables(track or DEFAULT))  # published figures are there before anything is measured
     board = _board(track, results, version, smoke, sort)
     if format_ == "json":
         typer.echo(board.to_json())
@@ -61,7 +66,7 @@ def show(
 def compare(
     a: Annotated[str, typer.Argument(help="A method of the board, for example gat.")],
     b: Annotated[str, typer.Argument(help="The method it is compared with.")],
-    track: TrackOption = "digits",
+    track: TrackOption = None,
     results: ResultsOption = None,
     version: VersionOption = None,
     smoke: SmokeOption = False,
@@ -98,7 +103,7 @@ def agree(
 
 @app.command()
 def build(
-    track: TrackOption = "digits",
+    track: TrackOption = None,
     results: ResultsOption = None,
     version: VersionOption = None,
     smoke: SmokeOption = False,
@@ -130,7 +135,7 @@ def build(
 
 @app.command()
 def html(
-    track: TrackOption = "digits",
+    track: TrackOption = None,
     results: ResultsOption = None,
     version: VersionOption = None,
     smoke: SmokeOption = False,
@@ -178,7 +183,9 @@ def validate(
             "threads": found.training.threads,
         }
         seeds = () if unfinished else found.seeds
-        protocol = Protocol(found.name, found.version, seeds, counts, values, found.calibration)
+        protocol = Protocol(
+            found.name, found.version, seeds, counts, values, found.calibration, found.frame_digest
+        )
     faults = find_faults(file, protocol)
     for fault in faults:
         typer.echo(f"{file}, {fault}")
@@ -193,7 +200,7 @@ def validate(
 def reproduce(
     again: Annotated[Path, typer.Argument(help="Results of your own run, such as mine/results.csv.")],
     by: Annotated[str, typer.Option(help="Your name, as it will stand in the tables.")],
-    track: TrackOption = "digits",
+    track: TrackOption = None,
     results: ResultsOption = None,
 ) -> None:
     """Mark rows of a board as reproduced: compare them with another run of the same work and append that."""
@@ -255,11 +262,13 @@ def _printer(format_: str) -> Callable[[Iterable[Table]], None]:
 
 
 def _board(
-    track: str, results: Path | None, version: int | None, smoke: bool, sort: str = "average_rank"
+    track: str | None, results: Path | None, version: int | None, smoke: bool, sort: str = "average_rank"
 ) -> Leaderboard:
     from deepnets_bench.board import Leaderboard
 
-    return Leaderboard(_results_path(track, results), track, version=version, smoke=smoke, sort=sort)
+    path = _results_path(track, results)
+    wanted = track if results else track or DEFAULT
+    return Leaderboard(path, wanted, version=version, smoke=smoke, sort=sort)
 
 
 def _named_board(name: str, smoke: bool) -> Leaderboard:
@@ -271,7 +280,11 @@ def _named_board(name: str, smoke: bool) -> Leaderboard:
     return _board(name, None, None, smoke)
 
 
-def _results_path(track: str, results: Path | None) -> Path:
+def _default_results(track: str | None) -> Path:
+    return Path("leaderboards") / (track or DEFAULT) / "results.csv"
+
+
+def _results_path(track: str | None, results: Path | None) -> Path:
     """`results`, or the track's file under ./leaderboards.
 
     Raises `UnknownName` where neither is known, `BadInput` for a known track without results.
@@ -279,7 +292,8 @@ def _results_path(track: str, results: Path | None) -> Path:
     from deepnets_bench.errors import BadInput, UnknownName
     from deepnets_bench.harness.protocol.tracks import load_track, track_names
 
-    path = results or Path("leaderboards") / track / "results.csv"
+    path = results or _default_results(track)
+    track = track or DEFAULT
     if results is None and not path.exists():
         known = {*track_names(), *(found.parent.name for found in Path("leaderboards").glob("*/results.csv"))}
         if track not in known:

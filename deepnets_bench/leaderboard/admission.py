@@ -1,8 +1,8 @@
 """Admission: which rows of a track version may stand on one board, and why the others are left out.
 
 Rows that are averaged or ranked agree in everything that determines a result but the GNN and the seed. They
-have one protocol, one data set and one precision; the rows of one seed have one frame, and those of one
-method come from one source.
+have one protocol (which names its frames), one data set and one precision, and those of one method come from
+one source.
 
 A stack is what computes: the versions of PyTorch and of this package. The processor is no part of it: its
 rounding acts like another seed. The versions of torch_geometric and DGL are in the digest of a GNN that uses
@@ -76,11 +76,6 @@ def admit(rows: Iterable[ResultRow], calibration: Calibration | None = None) -> 
     for column in PROTOCOL:
         kept, others = _only_one(kept, column, _size)
         left_out += others
-    frames = {digest: _size(group) for digest, group in group_by(kept, lambda row: row.frame_digest).items()}
-    for same_seed in group_by(kept, lambda row: row.seed).values():  # a track may have several frames
-        _, others = _only_one(same_seed, "frame_digest", lambda group: frames[group[0].frame_digest])
-        left_out += others
-        kept = _without(kept, others)
     kept, others, notes = _agreeing_stacks(kept, calibration)
     left_out += others
     for method in group_by(kept, lambda row: (row.gnn, row.gnn_options)).values():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -193,6 +193,8 @@ def select_board(
         raise BadInput(f"There are no results of track {wanted}; the file holds {held or 'no rows'}.")
     found = [b for b in found if b.track_version == found[0].track_version]
     board = next((b for b in found if b.comparable is not smoke), found[0])
+    if smoke and board.comparable:
+        return replace(board, notes=(*board.notes, "All rows are comparable: there are no smoke runs."))
     left_out = sum(len(e.rows) for b in found if b is not board for e in (*b.entries, *b.controls))
     if not left_out:
         return board
@@ -295,6 +297,7 @@ def _board(rows: Sequence[ResultRow], again: Sequence[ResultRow], calibration: C
     if unranked and scored:
         notes.append(f"Not ranked, as a split has no finished run: {', '.join(unranked)}.")
     notes += [note for entry in entries for note in _reproduction_notes(entry)]
+    notes += _unequal_seeds([entry for entry in entries if entry.average_rank is not None])
     first = rows[0]
     ordered = tuple(sort_entries(entries, "average_rank", splits))
     return Board(
@@ -320,6 +323,20 @@ def _entry(gnn: str, options: str, rows: Sequence[ResultRow], again: Sequence[Re
         )
     costs = {key: mean(_one_per_seed(rows, key)) for key in COSTS}
     return Entry(gnn, options, tuple(rows), scores, costs, reproductions=tuple(reproductions(rows, again)))
+
+
+def _unequal_seeds(ranked: Sequence[Entry]) -> list[str]:
+    """A sentence where ranks compare means over different seeds."""
+    seeds = Counter(entry.seeds for entry in ranked)
+    if len(seeds) < 2:
+        return []
+    usual = seeds.most_common(1)[0][0]
+    others = "; ".join(f"{e.name} of {_listed(e.seeds)}" for e in ranked if e.seeds != usual)
+    return [f"Average ranks are by means over the seeds that each has: {_listed(usual)}, but {others}."]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _left_out_note(group: LeftOut) -> str:

@@ -116,7 +116,7 @@ def halves(block: Block, names: Sequence[str] | None = None) -> Halves | None:
 def _halvings(count: int) -> Iterator[tuple[int, ...]]:
     """The rows of one half: every way to halve `count` seeds once, or as many of them as are tried."""
     half = count // 2
-    if math.comb(count, half) <= _HALVINGS:
+    if math.comb(count, half) / (1 if 2 * half < count else 2) <= _HALVINGS:
         for rows in combinations(range(count), half):
             if 2 * half < count or 0 in rows:  # of equal halves, the other one is not another way
                 yield rows

@@ -18,8 +18,9 @@ TOLD_APART = (
     "the same order and how many opposite ones; these claims are about the GNNs, not these seeds."
 )
 HALVES = (
-    "Halves: tau between the means of two halves of a board's seeds, mean over all ways to halve them, in "
-    "brackets from the lowest to the highest: how well half a board agrees with itself."
+    "Halves: tau between the means of two halves of a board's seeds, mean over all ways to halve them (of "
+    "more than 500, over 500 drawn ones), in brackets from the lowest to the highest: how well half a board "
+    "agrees with itself."
 )
 
 
@@ -44,8 +45,8 @@ def halves_table(board: Board, analyses: Mapping[str, Analysis]) -> Table:
             size = f"{len(block.names)} × {len(block.seeds)}"
             rows.append((key, size, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}"))
     note = (
-        "Kendall's tau-b between the means of two halves of the seeds: mean over all ways to halve them, and "
-        "the lowest and the highest one."
+        "Kendall's tau-b between the means of two halves of the seeds: mean over all ways to halve them (of "
+        "more than 500, over 500 drawn ones), and the lowest and the highest one."
     )
     few = () if rows else ("No two GNNs have two seeds in common.",)
     headers = ("endpoint", "GNNs × seeds", "tau", "from, to")

@@ -92,7 +92,7 @@ def letters(names: Sequence[str], different: Iterable[tuple[str, str]]) -> dict[
 
     Insert and absorb (Piepho 2004, "An algorithm for a letter-based representation of all-pairwise
     comparisons"), which needs no transitivity. Letters follow `names`, best first. Raises nothing: after z
-    follow A to Z, then aa, ab and so on in brackets.
+    follow A to Z, then (a1), (b1) and so on.
     """
     columns: list[Set[str]] = [frozenset(names)]
     for pair in different:

@@ -8,7 +8,7 @@ from pathlib import Path
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.identity import job
 from deepnets_bench.leaderboard.reproduction import TOLERANCE, Reproduction, reproductions
-from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows
+from deepnets_bench.leaderboard.results import ResultRow, append_rows, read_rows, safe_text
 from deepnets_bench.leaderboard.scores import read_scores, write_scores
 from deepnets_bench.leaderboard.validate import validate
 
@@ -20,7 +20,8 @@ def reproduce(results: Path, again: Path, by: str) -> list[Reproduction]:
     row, a split of a run is missing, `again` has faults or copies of the originals, or an accuracy is further
     away than `TOLERANCE`, and for an empty name.
     """
-    if not by.strip():
+    by = safe_text(by)
+    if not by:
         raise BadInput("Say by whom (--by); an empty name marks nothing.")
     rows, new = read_rows(results), read_rows(again)
     marked = {(job(row), row.split) for row in rows if row.reproduced_by == by}

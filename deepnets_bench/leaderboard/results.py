@@ -344,7 +344,10 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise BadInput(f"There is no {path}: nothing has been run into {path.parent}.") from None
+        where = f": nothing has been run into {path.parent}" if path.parent.name else ""
+        raise BadInput(f"There is no {path}{where}.") from None
+    except NotADirectoryError:
+        raise BadInput(f"{path.parent} is neither a .csv file nor a folder of results.") from None
     except OSError as error:
         raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
 

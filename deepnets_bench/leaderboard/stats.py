@@ -3,7 +3,7 @@ files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,10 @@ class Comparison:
 def compare(a: Mapping[str, Array], b: Mapping[str, Array]) -> list[Comparison]:
     """Compare two methods given as {split: accuracies [seeds, architectures]} on every split both have.
 
-    Rows of A and B are the same seeds in the same order, columns the same architectures. A row `OOD` follows
-    `test` when there are two or more out-of-distribution splits with the same number of seeds. Raises
-    BadInput when there is no split in common, or a split with other seeds or architectures, and says what
-    is missing.
+    Rows of A and B are the same seeds in the same order, columns the same architectures. `val` is for
+    development and left out. A row `OOD` follows `test` when there are two or more out-of-distribution
+    splits, and both have all of them. Raises BadInput when there is no split in common, or a split with other
+    seeds or architectures, and says what is missing.
     """
     shared = split_order(set(a) & set(b))
     if not shared:
@@ -73,28 +73,30 @@ def compare(a: Mapping[str, Array], b: Mapping[str, Array]) -> list[Comparison]:
     def by_seed(method: int) -> dict[str, dict[int, float]]:
         return {split: dict(enumerate(pair[method].mean(axis=1).tolist())) for split, pair in arrays.items()}
 
-    return compare_runs(by_seed(0), by_seed(1))
+    return compare_runs(by_seed(0), by_seed(1), set(a) | set(b))
 
 
 def compare_runs(
     a: Mapping[str, Mapping[int, float]],
     b: Mapping[str, Mapping[int, float]],
+    splits: Collection[str],
     names: tuple[str, str] = ("A", "B"),
 ) -> list[Comparison]:
     """Compare two methods {split: {seed: mean accuracy}} on the seeds that both have, on the splits both
-    have.
+    have, but for `val`.
 
+    `OOD` is the mean over the out-of-distribution ones of `splits`, of seeds for which both have them all.
     Splits without a common seed are left out; BadInput when none has one, with what each of the `names` has.
     """
     common = {
         split: {"A": {s: a[split][s] for s in seeds}, "B": {s: b[split][s] for s in seeds}}
-        for split in split_order(set(a) & set(b))
+        for split in split_order(set(a) & set(b) - {SELECTION_SPLIT})
         if (seeds := sorted(set(a[split]) & set(b[split])))
     }
     if not common:
         raise BadInput(_no_common_seed(*zip(names, (a, b), strict=True)))
-    away = [split for split in out_of_distribution(list(common)) if split in common]
-    means = {name: mean_over_splits([common[split][name] for split in away]) for name in "AB"}
+    away = out_of_distribution(split_order(splits))
+    means = {name: mean_over_splits([common.get(split, {}).get(name, {}) for split in away]) for name in "AB"}
     families: list[dict[str, Runs]] = (
         [{REFERENCE_SPLIT: common.pop(REFERENCE_SPLIT)}] if REFERENCE_SPLIT in common else []
     )
@@ -188,8 +190,8 @@ def load_scores(entry: Entry, folder: Path) -> dict[str, Array]:
     return arrays
 
 
-def compare_entries(a: Entry, b: Entry, folder: Path) -> list[Comparison]:
-    """Compare two methods of a board on the seeds both finished; not on val, which is for development.
+def compare_entries(a: Entry, b: Entry, splits: Collection[str], folder: Path) -> list[Comparison]:
+    """Compare two methods of a board with these `splits` on the seeds both finished.
 
     The scores are in `folder`.
     Raises BadInput when they have no seed in common, or evaluated other architectures, and says which are
@@ -201,14 +203,13 @@ def compare_entries(a: Entry, b: Entry, folder: Path) -> list[Comparison]:
             _check_architectures(
                 f"split {split}, seed {seed}", (a.name, runs_a[split][seed]), (b.name, runs_b[split][seed])
             )
-    return compare_runs(_means(runs_a), _means(runs_b), (a.name, b.name))
+    return compare_runs(_means(runs_a), _means(runs_b), splits, (a.name, b.name))
 
 
 def _means(runs: Mapping[str, Scores]) -> dict[str, dict[int, float]]:
     return {
         split: {seed: float(np.mean(list(scores.values()))) for seed, scores in by_seed.items()}
         for split, by_seed in runs.items()
-        if split != SELECTION_SPLIT
     }
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +44,7 @@ class Protocol:
 
     A seed that is not demanded must have all splits too once it has one; without `seeds`, that is all.
     `values` are those of columns that every comparable finished row has, such as steps and track_digest;
-    `calibration` says which other stacks are admitted.
+    `frame_digest` gives that of a seed; `calibration` says which other stacks are admitted.
     """
 
     track: str
@@ -53,6 +53,7 @@ class Protocol:
     splits: Mapping[str, int]
     values: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    frame_digest: Callable[[int], str] | None = None
 
 
 def validate(path: Path, protocol: Protocol | None = None) -> list[str]:
@@ -241,7 +242,10 @@ def _departures(row: ResultRow, protocol: Protocol) -> Iterator[str]:
             f"column n_split: {row.n_split}, but the track evaluates {protocol.splits[row.split]} "
             f"architectures of split {row.split}"
         )
-    for column, value_of_track in protocol.values.items():
+    values = dict(protocol.values)
+    if protocol.frame_digest:
+        values["frame_digest"] = protocol.frame_digest(row.seed)
+    for column, value_of_track in values.items():
         untrained = column == "steps" and row.gnn.startswith(UNTRAINED)
         value, expected = getattr(row, column), 0 if untrained else value_of_track
         if value != expected and not (value is None and row.status in ("failed", "timeout")):

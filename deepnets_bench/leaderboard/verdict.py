@@ -9,6 +9,7 @@ from deepnets_bench.leaderboard.aggregate import (
     METRICS,
     OOD,
     REFERENCE_SPLIT,
+    SELECTION_SPLIT,
     Board,
     Entry,
     mean,
@@ -115,7 +116,7 @@ def detectable_notes(analyses: Iterable[Analysis]) -> list[str]:
 def comparison_table(board: Board, a: Entry, b: Entry, comparisons: Sequence[Comparison]) -> Table:
     """A against B on each endpoint and split; the last column names the better one, where significant."""
     accuracy, gap = METRICS["accuracy"], METRICS["gap"]
-    headers = ("split", "seeds", "A", "B", "A - B [95 %]", "p", "p (Holm)", "detectable", "better")
+    headers = ("split", "seeds", "A", "B", "A - B", "p", "p (Holm)", "detectable", "better")
 
     def row(c: Comparison) -> tuple[str, ...]:
         start = (c.split, str(len(c.seeds)), accuracy.text(c.mean_a), accuracy.text(c.mean_b))
@@ -132,12 +133,15 @@ def comparison_table(board: Board, a: Entry, b: Entry, comparisons: Sequence[Com
 
     used = dict.fromkeys(c.seeds for c in comparisons)
     notes = [
-        "Accuracy in %: mean over seeds; differences in percentage points. Paired by seed: 95 % t interval "
-        "(not corrected) and t-test. test and OOD (mean over the out-of-distribution splits) stand alone, "
-        "single splits are corrected together (Holm). detectable: found with probability 0.8, corrected.",
-        f"Seeds compared: {'; '.join(', '.join(map(str, seeds)) for seeds in used)}."
-        + "".join(_unpaired(entry, used) for entry in (a, b)),
+        "Accuracy in %: mean over seeds; differences in percentage points, in brackets their 95 % t interval "
+        "(not corrected). Paired by seed, t-test. test and OOD (mean over the out-of-distribution splits) "
+        "stand alone, single splits are corrected together (Holm). detectable: found with probability 0.8, "
+        "corrected.",
+        f"Compared: {'; '.join(map(_seeds, used))}." + "".join(_unpaired(entry, used) for entry in (a, b)),
     ]
+    away = [split for split in board.splits if split not in (SELECTION_SPLIT, REFERENCE_SPLIT)]
+    if len(away) > 1 and not any(c.split == OOD for c in comparisons):
+        notes.append("No OOD: there is no seed for which both have all its splits.")
     if len(board.entries) > 2:
         notes.append(
             f"This is a comparison planned beforehand. Of a pair picked out of the {len(board.entries)} GNNs "
@@ -147,6 +151,11 @@ def comparison_table(board: Board, a: Entry, b: Entry, comparisons: Sequence[Com
         notes.append("Fewer than 3 common seeds: no test, the difference alone.")
     title = f"{board.title} · A = {a.name}, B = {b.name}"
     return Table(title, headers, tuple(map(row, comparisons)), tuple(notes))
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """For example "seeds 0, 1, 2 (3 in common)"."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} ({len(seeds)} in common)"
 
 
 def _unpaired(entry: Entry, used: Iterable[tuple[int, ...]]) -> str:

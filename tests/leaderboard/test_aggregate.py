@@ -104,6 +104,16 @@ def test_select_board(rows: list[ResultRow]) -> None:
     assert board.notes == ("Rows left out because they are not comparable (smoke runs): 1.",)
     assert not select_board([*rows, smoke], "digits", smoke=True).comparable
     assert not select_board([smoke], "digits").comparable, "shown when there is nothing else"
+    asked = select_board(rows, "digits", smoke=True)
+    assert asked.comparable
+    assert asked.notes[-1] == "All rows are comparable: there are no smoke runs."
+
+
+def test_ranks_by_means_over_different_seeds_are_named() -> None:
+    rows = [make_row(gnn=gnn, seed=seed) for gnn in ("a", "b", "c") for seed in (0, 1)]
+    assert select_board(rows, "digits").notes == ()
+    (note,) = select_board(rows[:-1], "digits").notes
+    assert note == "Average ranks are by means over the seeds that each has: seeds 0, 1, but c of seed 0."
     assert select_board([*rows, make_row(track_version=2)], "digits", version=1).track_version == 1
     with pytest.raises(BadInput, match="no results of track digits v3; the file holds digits v1"):
         select_board(rows, "digits", version=3)

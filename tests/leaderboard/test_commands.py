@@ -51,7 +51,7 @@ def test_compare(results: Path) -> None:
     split, seeds, mean_a, mean_b, difference, low, high, p, p_holm, _, better = lines[2].split()
     assert (split, seeds, mean_a, mean_b, difference) == ("test", "3", "37.2", "42.2", "-5.0")
     assert (low, high, p, p_holm, better) == ("[-7.5,", "-2.5]", "0.013", "0.013", "B")
-    assert "Seeds compared: 0, 1, 2." in result.output
+    assert "Compared: seeds 0, 1, 2 (3 in common)." in result.output
 
 
 def test_compare_as_json(results: Path) -> None:
@@ -177,6 +177,43 @@ def test_published_figures_stand_beside_the_cifar10_track(tmp_path: Path) -> Non
     assert "GHN-2" not in measured
     assert "| GHN-2 | 67.52 ± 0.40 |" in published
     assert "not measured by this package" in published
+
+
+def test_the_only_track_of_a_results_file_need_not_be_named(results: Path) -> None:
+    named, alone = (invoke("show", *track, "--results", results) for track in (("--track", "mine"), ()))
+    assert alone.exit_code == 0, alone.output
+    assert alone.output == named.output
+    append_rows(results, [make_row(track="other")])
+    several = invoke("show", "--results", results)
+    assert isinstance(several.exception, BadInput)
+    assert "holds mine, other; name the track" in str(several.exception)
+
+
+def test_published_figures_are_shown_where_nothing_was_ever_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke("show", "--track", "cifar10", "--format", "markdown")
+    assert isinstance(result.exception, BadInput)
+    assert "| GHN-2 | 67.52 ± 0.40 |" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.csv", "There is no none.csv."),
+        ("new/results.csv", "There is no new/results.csv: nothing has been run into new."),
+        ("mine.py", "mine.py is neither a .csv file nor a folder of results."),
+    ],
+)
+def test_results_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("pass\n")
+    result = invoke("show", "--results", name)
+    assert isinstance(result.exception, BadInput)
+    assert str(result.exception) == message
 
 
 def test_published_figures_are_shown_before_anything_is_measured(tmp_path: Path) -> None:

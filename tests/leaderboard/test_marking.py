@@ -103,3 +103,20 @@ def test_scores_that_do_not_add_up_are_refused(board: Path, tmp_path: Path) -> N
         BadInput, match=r"has faults, the first: row 2, column accuracy_mean: 0.375 is stated"
     ):
         reproduce(board, again, "Ada")
+
+
+@pytest.mark.parametrize("by", ["Ann\nLee", "  Ann Lee ", "=Ann()", "-Ann"])
+def test_a_name_is_written_as_every_text_of_a_row_is(board: Path, tmp_path: Path, by: str) -> None:
+    again = run(tmp_path / "mine", "2026-12-01T10:00:00Z")
+    reproduce(board, again, by)
+    (name,) = {row.reproduced_by for row in rows_of(board)} - {""}
+    assert name == ("'" + by if by[0] in "=-" else "Ann Lee")
+    assert validate(board) == []
+    with pytest.raises(BadInput, match="already marked as reproduced by"):
+        reproduce(board, again, by)
+
+
+@pytest.mark.parametrize("by", ["", " ", "\x01", "\n"])
+def test_an_empty_name_marks_nothing(board: Path, tmp_path: Path, by: str) -> None:
+    with pytest.raises(BadInput, match="an empty name marks nothing"):
+        reproduce(board, run(tmp_path / "mine", "2026-12-01T10:00:00Z"), by)

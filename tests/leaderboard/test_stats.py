@@ -83,7 +83,7 @@ def test_what_is_missing_is_named() -> None:
 
 def test_seeds_without_a_counterpart_are_named() -> None:
     with pytest.raises(BadInput) as caught:
-        stats.compare_runs({"test": {0: 0.5, 1: 0.6}}, {"test": {2: 0.5}}, ("gat", "mlp"))
+        stats.compare_runs({"test": {0: 0.5, 1: 0.6}}, {"test": {2: 0.5}}, {"test"}, ("gat", "mlp"))
     assert str(caught.value) == (
         "gat and mlp have no finished seed in common on any split. gat has test: seed 0, 1. "
         "mlp has test: seed 2."
@@ -93,9 +93,35 @@ def test_seeds_without_a_counterpart_are_named() -> None:
 def test_only_common_seeds_are_compared() -> None:
     a = {"test": {0: 0.5, 1: 0.6, 2: 0.55, 7: 0.9}}
     b = {"test": {0: 0.45, 1: 0.52, 2: 0.5, 3: 0.1}}
-    (result,) = stats.compare_runs(a, b)
+    (result,) = stats.compare_runs(a, b, {"test"})
     assert result.seeds == (0, 1, 2)
     assert result.p_value == pytest.approx(ttest_rel([0.5, 0.6, 0.55], [0.45, 0.52, 0.5]).pvalue)
+
+
+def test_ood_is_the_mean_over_all_splits_or_not_there() -> None:
+    runs = {split: {0: 0.5, 1: 0.6, 2: 0.55} for split in ("test", "wide", "deep", "dense")}
+    short = {split: by_seed for split, by_seed in runs.items() if split != "dense"}
+    assert [c.split for c in stats.compare_runs(runs, runs, set(runs))] == [
+        "test",
+        "OOD",
+        "wide",
+        "deep",
+        "dense",
+    ]
+    assert [c.split for c in stats.compare_runs(runs, short, set(runs))] == ["test", "wide", "deep"]
+    assert [c.split for c in stats.compare_runs(short, short, set(runs))] == ["test", "wide", "deep"]
+    arrays = {split: np.zeros((3, 4)) for split in runs}
+    found = stats.compare(arrays, {split: arrays[split] for split in short})
+    assert [c.split for c in found] == ["test", "wide", "deep"]
+
+
+def test_val_is_for_development_and_weakens_no_correction() -> None:
+    random = np.random.default_rng(0)
+    a, b = ({split: random.random((5, 6)) for split in ("val", "test", "wide", "deep")} for _ in "AB")
+    found = stats.compare(a, b)
+    assert [c.split for c in found] == ["test", "OOD", "wide", "deep"]
+    without = [{split: values for split, values in arrays.items() if split != "val"} for arrays in (a, b)]
+    assert found == stats.compare(*without)
 
 
 def test_other_architectures_are_refused_by_number(tmp_path: Path) -> None:
@@ -106,7 +132,7 @@ def test_other_architectures_are_refused_by_number(tmp_path: Path) -> None:
         rows.append(make_row(gnn=gnn, scores_file=name, n_split=3, **accuracy_summary(scores["test"])))
     a, b = sorted(boards(rows)[0].entries, key=lambda entry: entry.name)
     with pytest.raises(BadInput, match="On split test, seed 0, gat lacks architecture 3: evaluate both"):
-        stats.compare_entries(a, b, tmp_path)
+        stats.compare_entries(a, b, ("test",), tmp_path)
 
 
 def test_scores_are_loaded_by_seed_and_index(tmp_path: Path) -> None:

@@ -239,3 +239,15 @@ def test_schema_faults_come_with_the_others(path: Path) -> None:
     faults = validate(path, PROTOCOL)
     assert faults[0].startswith("row 2, column steps: 'often' is refused")
     assert faults[1] == "gat, seed 0: no finished row of test"
+
+
+def test_each_seed_starts_from_its_frame(path: Path) -> None:
+    frames = ("a" * 16, "b" * 16)
+    protocol = replace(PROTOCOL, frame_digest=lambda seed: frames[seed % 2])
+    rows = [row.model_copy(update={"frame_digest": frames[row.seed]}) for row in submission(path)]
+    append_rows(path, [changed(row) for row in rows])
+    assert validate(path, protocol) == []
+    other = [changed(row, frame_digest="c" * 16) for row in submission(path, gnn="mine")]
+    append_rows(path, other)
+    faults = validate(path, protocol)
+    assert f"row 6, column frame_digest: '{'c' * 16}', but '{'a' * 16}' is the track's" in faults
