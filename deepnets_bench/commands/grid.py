@@ -67,7 +67,8 @@ def run(
     from deepnets_bench.errors import RunFailed
     from deepnets_bench.harness.runs.display import view
     from deepnets_bench.harness.runs.options import RunOptions
-    from deepnets_bench.harness.runs.queue import git_commit, require_repository, run_board
+    from deepnets_bench.harness.runs.provenance import git_commit, other_code
+    from deepnets_bench.harness.runs.queue import commit_folder, require_repository, run_board
     from deepnets_bench.harness.training.scoring import pick_device
 
     pick_device(device)
@@ -79,10 +80,14 @@ def run(
     for each, all_jobs, dataset in planned:
 
         def committed(message: str, folder: Path = each.out) -> None:
-            if refused := git_commit(folder, message):
+            if refused := commit_folder(folder, message):
                 console.print(f"git has not committed {folder}: {refused}", markup=False, highlight=False)
 
         console.print(f"Board {each.name}: {len(all_jobs)} jobs", markup=False, highlight=False)
+        if others := other_code([git_commit(), *_commits(each)]):
+            console.print(
+                f"{each.name} has rows of other code, {_short(others)}", markup=False, highlight=False
+            )
         options = RunOptions(device, resume=True, workers=jobs)
         with view(console) as shown:
             outcomes = run_board(each, all_jobs, dataset, options, shown, committed if commit else None)
@@ -99,6 +104,7 @@ def report(grid: GridArgument) -> None:
     """Print a pilot's analysis as Markdown: cost, choice, each GNN, bias of frames, agreement of ranks."""
     from deepnets_bench.errors import BadInput
     from deepnets_bench.harness.protocol.grid import load_grid
+    from deepnets_bench.harness.runs.provenance import other_code
     from deepnets_bench.leaderboard.admission import group_by
     from deepnets_bench.leaderboard.pilot_tables import bias_table, candidate, gnn_table, pilot_table
     from deepnets_bench.leaderboard.table import to_markdown
@@ -119,6 +125,8 @@ def report(grid: GridArgument) -> None:
         if ranking:
             typer.echo(f"{board.name}: no two GNNs have two seeds in common yet.", err=True)
     shaped = _shaped(folders)
+    if others := other_code(commit for folder in folders for commit in _commits(folder.board)):
+        typer.echo(f"Rows are not all of one code: it is another one at {_short(others)}.", err=True)
     if not candidates and not shaped:
         raise BadInput(f"There are no results of {grid} yet; `deepnets-bench grid run {grid}` makes them.")
     tables = [pilot_table(candidates, absent), gnn_table(candidates)] if candidates else []
@@ -163,6 +171,20 @@ def _filled(steps: Sequence[Board]) -> _Folder:
     calibration = track.calibration
     ranking = select_board(rows, track.name, track.version, calibration=calibration) if rows else None
     return _Folder(board, len(wanted), ranking)
+
+
+def _commits(board: Board) -> list[str]:
+    """The commits that the rows in a board's folder name."""
+    from deepnets_bench.leaderboard.results import read_rows
+
+    path = board.out / "results.csv"
+    return list(dict.fromkeys(row.git_commit for row in (read_rows(path) if path.exists() else ())))
+
+
+def _short(commits: Sequence[str]) -> str:
+    """For example "commit 1a2b3c4 and 3 more"."""
+    more = f" and {len(commits) - 1} more" if len(commits) > 1 else ""
+    return f"commit {commits[0][:7]}{more}"
 
 
 def _shaped(folders: Sequence[_Folder]) -> dict[str, Ranking]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -60,6 +61,27 @@ def git_commit(folder: Path | None = None) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return f"{commit}-dirty" if changed else commit
+
+
+def other_code(commits: Iterable[str], folder: Path | None = None) -> list[str]:
+    """Those of `commits` at which the package, generators and baselines are not as at the first of them.
+
+    Commits that the repository of the package (in `folder`, as in `git_commit`) does not have are left out.
+    """
+    folder = folder or Path(deepnets_bench.__file__).parent
+    known: list[str] = []
+    different = []
+    for commit in dict.fromkeys(commit.removesuffix("-dirty") for commit in commits):
+        try:
+            _git(folder, "cat-file", "-e", f"{commit}^{{commit}}")
+        except (OSError, subprocess.SubprocessError):
+            continue
+        known.append(commit)
+        try:
+            _git(folder, "diff", "--quiet", known[0], commit, "--", *_SOURCES)
+        except subprocess.CalledProcessError:
+            different.append(commit)
+    return different
 
 
 def _git(folder: Path, *arguments: str) -> str:

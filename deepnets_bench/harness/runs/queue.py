@@ -73,7 +73,7 @@ class _Committing:
         self._commit(f"Add {result} of {job.name} on {job.track.name} v{job.track.version}")
 
 
-def git_commit(folder: Path, message: str) -> str:
+def commit_folder(folder: Path, message: str) -> str:
     """Commit what is new in a folder, and nothing else that is staged; returns why git refused, '' if not.
 
     Nothing is pushed. What .gitignore names (checkpoints, logs, hypernetworks) stays out.

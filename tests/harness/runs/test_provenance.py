@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deepnets_bench.harness.runs.provenance import git_commit
+from deepnets_bench.harness.runs.provenance import git_commit, other_code
 
 
 @pytest.fixture
@@ -49,3 +49,25 @@ def test_no_commit_for_a_package_that_is_no_part_of_the_repository_it_lies_in(pa
 
 def test_no_commit_outside_a_repository(tmp_path):
     assert git_commit(tmp_path) == ""
+
+
+def commit(folder: Path, changed: str) -> str:
+    (folder / changed).write_text(f"# {changed}")
+    git(folder, "add", ".")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", changed)
+    return git(folder, "rev-parse", "HEAD")
+
+
+def test_commits_of_other_code(package):
+    first = git(package, "rev-parse", "HEAD")
+    rows = commit(package.parent, "leaderboards/results.csv")
+    code = commit(package.parent, "baselines/new.py")
+    more = commit(package.parent, "leaderboards/more.csv")
+    assert other_code([first, rows, f"{first}-dirty"], package) == []
+    assert other_code([first, rows, code, more], package) == [code, more]
+    assert other_code([code, more], package) == []
+    assert other_code(["", "0" * 40, rows, code], package) == [code], "unknown ones are left out"
+
+
+def test_outside_a_repository_nothing_is_known_of_commits(tmp_path):
+    assert other_code(["0" * 40, "1" * 40], tmp_path) == []

@@ -10,7 +10,7 @@ from deepnets_bench.cli import app
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.harness.protocol.grid import load_grid
 from deepnets_bench.harness.protocol.tracks import load_track
-from deepnets_bench.harness.runs.queue import dataset_of, git_commit, jobs_of
+from deepnets_bench.harness.runs.queue import commit_folder, dataset_of, jobs_of
 from deepnets_bench.harness.runs.scheduler import unfinished
 from deepnets_bench.leaderboard.results import read_rows
 from tests.harness.runs.test_frames import to_toml
@@ -114,14 +114,14 @@ def test_a_refusal_of_git_is_told_and_the_next_commit_takes_what_was_left(reposi
     (folder / "results.csv").write_text("a\n")
     lock = repository / ".git" / "index.lock"
     lock.touch()
-    assert "index.lock" in git_commit(folder, "First")
+    assert "index.lock" in commit_folder(folder, "First")
     lock.unlink()
     (folder / "more.csv").write_text("b\n")
-    assert git_commit(folder, "Second") == ""
+    assert commit_folder(folder, "Second") == ""
     assert git(repository, "show", "--name-only", "--format=%s").split() == [
         "Second", "leaderboards/pilot/scratch/more.csv", "leaderboards/pilot/scratch/results.csv",
     ]  # fmt: skip
-    assert git_commit(folder, "Third") == ""
+    assert commit_folder(folder, "Third") == ""
     assert "Third" not in git(repository, "log", "--format=%s")
 
 
