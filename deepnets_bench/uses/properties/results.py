@@ -9,8 +9,6 @@ from pydantic import Field
 
 from deepnets_bench.uses.rows import Row, append_rows, read_rows
 
-RESULTS = "results.csv"
-
 
 class PropertyRow(Row):
     """Kendall's tau between predicted and measured values of the test architectures.
