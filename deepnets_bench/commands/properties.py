@@ -63,7 +63,6 @@ def direct(
 ) -> None:
     """Train GNNs with a mean readout on the labels; what is there already is not run again."""
     from deepnets_bench.gnn import identify, parse_options
-    from deepnets_bench.leaderboard.results import canonical_json
     from deepnets_bench.uses.properties import study as work
 
     study = study_of(track, labels, data, images, names)
@@ -72,10 +71,7 @@ def direct(
     for identity in gnns:
         identity.build(study.protocol.hid)
     for identity in gnns:
-        todo = work.missing(
-            out, study, "direct", identity.name, canonical_json(identity.options), whole_numbers(seeds)
-        )
-        for seed in todo:
+        for seed in work.missing(out, study, "direct", whole_numbers(seeds), work.columns_of(identity)):
             work.direct(study, identity, [seed], work.sink_of(out))
             typer.echo(f"{identity.name} seed {seed}: done")
     _print(out, "direct", study)
@@ -128,7 +124,7 @@ def frozen(
         name, options = identity["gnn"], identity["gnn_options"]
         seed = seen[name, options] if trained.seed is None else trained.seed
         seen[name, options] += trained.seed is None
-        if work.missing(out, study, "boosting", name, options, [seed], identity["source"]):
+        if work.missing(out, study, "boosting", [seed], identity):
             work.frozen(study, hypernetwork, seed, work.sink_of(out), identity)
         typer.echo(f"{path}: {name} seed {seed}, done")
     _print(out, "svr", study)
@@ -250,11 +246,9 @@ def _as_published(
         hypernetwork = GHN.load(path, trust)
         study = published.released_study(labels, data, names, hypernetwork, str(path))
         identity = identity_of(TrainedGHN(path), hypernetwork.config)
-        gnn, options, source = (identity[key] for key in ("gnn", "gnn_options", "source"))
-        orders = range(published.ORDERS)
-        if work.missing(out, study, published.METHOD, gnn, options, orders, source):
+        if work.missing(out, study, published.METHOD, range(published.ORDERS), identity):
             published.predict_as_published(study, hypernetwork, work.sink_of(out), identity)
-        typer.echo(f"{path}: {gnn}, done")
+        typer.echo(f"{path}: {identity['gnn']}, done")
     _print(out, published.METHOD, study)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from deepnets_bench import GHN
 from deepnets_bench.commands import properties as commands
 from deepnets_bench.compiler.primitives import PRIMITIVES
 from deepnets_bench.errors import BadInput, UnknownName
@@ -18,7 +19,7 @@ from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.table import to_markdown
 from deepnets_bench.uses.labels import append_labels, read_labels
-from deepnets_bench.uses.properties import heads, zero_cost
+from deepnets_bench.uses.properties import direct, heads, zero_cost
 from deepnets_bench.uses.properties import study as work
 from deepnets_bench.uses.properties.direct import predict_directly
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
@@ -41,12 +42,14 @@ from deepnets_bench.uses.properties.zero_cost import (
 from tests.uses.test_labels import label
 
 SMALL = Protocol(labels=(8, 20), tested=20, steps=6, hid=8, batch_size=8)
+DIGITS = load_track("digits")
 NO_TIMES = ("accuracy", "accuracy_noise", "convergence")
 
 
 def write_labels(path: Path, count: int, seeds: tuple[int, ...] = (0, 1)) -> Path:
     """Labels of architectures whose accuracy rises with the share of convolutions, but for some noise."""
     random = np.random.default_rng(0)
+    made = {"track_version": DIGITS.version, "track_digest": DIGITS.fingerprint()}
     rows = []
     for split in ("val", "test"):
         for index in range(count):
@@ -59,7 +62,7 @@ def write_labels(path: Path, count: int, seeds: tuple[int, ...] = (0, 1)) -> Pat
                     label(
                         split, index, seed, fingerprint=arch.fingerprint(), accuracy=accuracy,
                         accuracy_noise=accuracy / 2, nodes=graph.num_nodes,
-                        convergence=max(0.1, 1 - accuracy),
+                        convergence=max(0.1, 1 - accuracy), **made,
                     )
                 )  # fmt: skip
     append_labels(path, rows)
@@ -74,7 +77,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def study(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     data = tmp_path_factory.mktemp("data")
-    return Study(load_track("digits"), labels, data, None, NO_TIMES, SMALL)
+    return Study(DIGITS, labels, data, None, NO_TIMES, SMALL)
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +92,14 @@ def test_targets_are_means_over_seeds_of_architectures_that_all_properties_have(
     assert train.fingerprints[3] == sample("val", 3).fingerprint()
     path = tmp_path / "labels.csv"
     path.write_bytes(labels.read_bytes())
-    failed = label("val", 3, 0, fingerprint="f", accuracy=None, accuracy_noise=None, convergence=None,
-                   converged=None, train_accuracy=None, failure="the loss is nan")  # fmt: skip
-    append_labels(path, [failed, label("val", 4, 0, accuracy=0.25), label("val", 4, 1, accuracy=0.75)])
+    held = {row.key: row for row in read_labels(path)}
+    failed = dict.fromkeys(("accuracy", "accuracy_noise", "convergence", "converged", "train_accuracy"))
+    for key, changes in (
+        (("val", 3, 0), {**failed, "failure": "the loss is nan"}),
+        (("val", 4, 0), {"accuracy": 0.25}),
+        (("val", 4, 1), {"accuracy": 0.75}),
+    ):
+        append_labels(path, [held[key].model_copy(update=changes)])
     train, _ = read_targets(path, NO_TIMES, SMALL)
     assert 3 not in train.index
     assert train.values["accuracy"][list(train.index).index(4)] == 0.5
@@ -121,8 +129,24 @@ def test_missing_files_are_named_with_the_command_that_makes_them(tmp_path):
 
 def test_labels_of_other_architectures_are_refused(study, tmp_path):
     path = write_labels(tmp_path / "labels.csv", 20, (0,))
-    append_labels(path, [label("test", 5, 0, fingerprint="0" * 32)])
+    [row] = [row for row in read_labels(path) if row.key == ("test", 5, 0)]
+    append_labels(path, [row.model_copy(update={"fingerprint": "0" * 32})])
     with pytest.raises(BadInput, match="labels another architecture as test/5"):
+        len(dataclasses.replace(study, labels=path).targets)
+
+
+def test_labels_of_another_track_or_of_several_are_refused(study, labels, tmp_path):
+    with pytest.raises(BadInput, match=r"holds labels of track digits v\d+, not of mnist v\d+; name their"):
+        len(dataclasses.replace(study, track=load_track("mnist")).targets)
+    path = tmp_path / "labels.csv"
+    path.write_bytes(labels.read_bytes())
+    last = read_labels(path)[-1]
+    for changes in ({"recipe_digest": "other"}, {"track": "mnist"}, {"track_digest": "0" * 16}):
+        append_labels(path, [last.model_copy(update=changes)])
+        with pytest.raises(BadInput, match="are of several tracks or recipes, digits v"):
+            len(dataclasses.replace(study, labels=path).targets)
+    append_labels(path, [row.model_copy(update={"track_digest": "0" * 16}) for row in read_labels(path)])
+    with pytest.raises(BadInput, match="as it was before it was changed"):
         len(dataclasses.replace(study, labels=path).targets)
 
 
@@ -144,7 +168,7 @@ def test_features_of_a_graph_by_hand():
 
 
 def test_embeddings_are_means_of_node_states_whatever_the_batches():
-    from deepnets_bench import GHN, GraphBatch
+    from deepnets_bench import GraphBatch
 
     torch.manual_seed(0)
     ghn = GHN.from_config({"gnn": "gat", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
@@ -156,6 +180,41 @@ def test_embeddings_are_means_of_node_states_whatever_the_batches():
             states = ghn.node_states(GraphBatch.from_graphs([graph], ghn.virtual_edges))
         assert np.allclose(vector, states.mean(0), atol=1e-5)
     assert mean_embeddings(ghn, []).shape[0] == 0
+
+
+class Draws(torch.nn.Module):
+    """Adds a number that it draws to every state."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x, batch):
+        return x + torch.randn(x.shape[1])
+
+
+def test_what_a_gnn_draws_is_the_same_for_every_batch(study, monkeypatch):
+    ghn = GHN.from_config({"hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10}, gnn=Draws)
+    graphs = [sample("val", 0).graph(8, 16, 10, 64)] * 4
+    found = mean_embeddings(ghn, graphs, batch_size=2)
+    assert (found[:2] == found[2:]).all()
+    monkeypatch.setattr(direct, "_TEST_BATCH", 2)
+    targets = {"accuracy": study.targets[0].values["accuracy"]}
+    predicted = predict_directly(identify(Draws), study.graphs[0], targets, graphs, 0, SMALL)["accuracy"]
+    assert (predicted[:2] == predicted[2:]).all()
+
+
+def test_an_edited_gnn_is_not_taken_for_the_one_before(study, tmp_path):
+    path, gnn = tmp_path / "results.csv", identify("mlp")
+    work.direct(study, gnn, [0], work.sink_of(path))
+    edited = work.columns_of(gnn) | {"gnn_digest": "0" * 16}
+    with pytest.raises(BadInput, match=r"another source of GNN mlp, seed 0; keep each in a file of its own"):
+        work.missing(path, study, "direct", [0, 1], edited)
+    with pytest.raises(BadInput, match=r"another hypernetwork with GNN mlp, seed 0; keep each"):
+        work.missing(path, study, "direct", [0], work.columns_of(gnn) | {"source": "0" * 16})
+    assert work.missing(path, study, "direct", [1], edited) == [1]
+    append_results(path, [row.model_copy(update=edited) for row in read_results(path)])
+    with pytest.raises(BadInput, match=r"are of two sources of GNN mlp with seed 0; keep each"):
+        property_table(read_results(path), "direct")
 
 
 def test_zero_cost_scores_by_hand():
@@ -252,9 +311,10 @@ def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
     }
     for gnn in ("mlp", "gin"):
         identity = identify(gnn)
-        assert work.missing(path, study, "direct", gnn, "{}", [0, 1, 2]) == [0, 1, 2]
+        columns = work.columns_of(identity)
+        assert work.missing(path, study, "direct", [0, 1, 2], columns) == [0, 1, 2]
         work.direct(study, identity, [0, 1, 2], work.sink_of(path))
-        assert work.missing(path, study, "direct", gnn, "{}", [0, 1, 2]) == []
+        assert work.missing(path, study, "direct", [0, 1, 2], columns) == []
     table = property_table(read_results(path), "direct", bounds={"accuracy": 0.7})
     assert table.headers[0] == "GNN"
     assert {row[0] for row in table.rows} == {"mlp", "gin", "graph features"}
@@ -378,8 +438,6 @@ def test_the_commands(labels, tmp_path, monkeypatch):
     assert "tabular" in shown.output
     assert picture.read_bytes()
     assert (tmp_path / "s.svg").read_bytes()
-    from deepnets_bench import GHN
-
     torch.manual_seed(0)
     ghn = GHN.from_config({"gnn": "mlp", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
     ghn.save(tmp_path / "ghn.safetensors")

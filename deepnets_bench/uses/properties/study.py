@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tracks import Track
 
 _UNTRAINED = "ghn2"
+_IDENTITY = ("gnn", "gnn_options", "gnn_digest", "source")
 Sink = Callable[["Study", list[Predicted]], None]
 
 
@@ -55,7 +57,7 @@ class Study:
     @cached_property
     def targets(self) -> tuple[Targets, Targets]:
         """Training and test architectures; raises what `read_targets` does, and for other architectures."""
-        train, test = read_targets(self.labels, self.names, self.protocol)
+        train, test = read_targets(self.labels, self.names, self.protocol, self.track)
         for part in (train, test):
             for index, fingerprint in zip(part.index.tolist(), part.fingerprints, strict=True):
                 if program_of(self._tasks[part.split][index]).network.fingerprint() != fingerprint:
@@ -180,45 +182,53 @@ def direct(study: Study, gnn: GNNIdentity, seeds: Sequence[int], sink: Sink) -> 
                     predicted[name],
                     name,
                     method="direct",
-                    gnn=gnn.name,
-                    gnn_options=canonical_json(gnn.options),
-                    gnn_digest=gnn.digest,
                     seed=seed,
                     labels=count,
                     cpu_seconds=spent,
+                    **columns_of(gnn),
                 )
                 for name in study.names
             ]
             sink(study, made)
 
 
+def columns_of(gnn: GNNIdentity) -> dict[str, str]:
+    """The columns of a row that say which GNN it is of."""
+    return {"gnn": gnn.name, "gnn_options": canonical_json(gnn.options), "gnn_digest": gnn.digest}
+
+
 def missing(
     path: Path,
     study: Study,
     method: str,
-    gnn: str,
-    options: str,
     seeds: Sequence[int],
-    source: str = "",
+    identity: Mapping[str, str] = MappingProxyType({}),
 ) -> list[int]:
-    """The seeds for which a results file lacks rows of a method and GNN on these labels.
+    """The seeds for which a results file lacks rows of a method on these labels.
 
-    `source` is the digest of the hypernetwork, where the method reads one.
+    `identity` are the columns that say of which GNN and hypernetwork. Raises `BadInput` where the file has
+    such rows of another source of the GNN, or of another hypernetwork.
     """
-    rows = read_results(path) if path.exists() else []
-    wanted = {(name, count) for name in study.names for count in study.counts()}
-    return [
-        seed
-        for seed in seeds
-        if not wanted
-        <= {
-            (row.target, row.labels)
-            for row in rows
-            if (row.method, row.gnn, row.gnn_options, row.source, row.seed)
-            == (method, gnn, options, source, seed)
-            and (row.labels_digest, row.protocol_digest) == (study.digest, study.protocol.digest())
-        }
+    gnn, options, digest, source = (
+        identity.get(name, PropertyRow.model_fields[name].default) for name in _IDENTITY
+    )
+    rows = [
+        row
+        for row in (read_results(path) if path.exists() else [])
+        if (row.method, row.gnn, row.gnn_options) == (method, gnn, options)
+        and (row.labels_digest, row.protocol_digest) == (study.digest, study.protocol.digest())
+        and row.seed in seeds
     ]
+    for row in rows:
+        if (row.gnn_digest, row.source) != (digest, source):
+            other = "hypernetwork with" if row.gnn_digest == digest else "source of"
+            raise BadInput(
+                f"{path} holds results of another {other} GNN {row.name}, seed {row.seed}; keep each in a "
+                "file of its own (--out)."
+            )
+    held = {(row.seed, row.target, row.labels) for row in rows}
+    wanted = [(name, count) for name in study.names for count in study.counts()]
+    return [seed for seed in seeds if any((seed, *each) not in held for each in wanted)]
 
 
 def sink_of(path: Path) -> Sink:

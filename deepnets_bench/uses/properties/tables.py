@@ -28,7 +28,7 @@ def property_table(
 
     GNNs stand beside the features of graphs, the bar that they must pass, where `rows` has these. `bounds` is
     what a perfect predictor would reach, by property (`reliability.noise_bound`). Raises `BadInput` where
-    there are no rows of the mode, or of several sets of labels, tracks or hypernetworks.
+    there are no rows of the mode, or of several sets of labels, tracks, hypernetworks or sources of a GNN.
     """
     chosen = _of_mode(rows, mode)
     counts = sorted({row.labels for row in chosen})
@@ -79,18 +79,20 @@ def _of_mode(rows: Sequence[PropertyRow], mode: str) -> list[PropertyRow]:
         )
     if twice := _twice([row for row in chosen if row.labels == max(row.labels for row in chosen)]):
         raise BadInput(
-            f"The results of the mode '{mode}' are of two hypernetworks with {twice}; keep each in a file of "
-            "its own (--out)."
+            f"The results of the mode '{mode}' are of two {twice}; keep each in a file of its own (--out)."
         )
     return chosen
 
 
 def _twice(rows: Sequence[PropertyRow]) -> str:
-    """A GNN and seed with rows of two hypernetworks; '' where there is none."""
-    sources: dict[tuple[str, int], str] = {}
+    """A GNN and seed with rows of two hypernetworks or two sources of the GNN; '' where there is none."""
+    first: dict[tuple[str, int], PropertyRow] = {}
     for row in rows:
-        if sources.setdefault((row.name, row.seed), row.source) != row.source:
-            return f"GNN {row.name} and seed {row.seed}"
+        other = first.setdefault((row.name, row.seed), row)
+        if row.gnn_digest != other.gnn_digest:
+            return f"sources of GNN {row.name} with seed {row.seed}"
+        if row.source != other.source:
+            return f"hypernetworks with GNN {row.name} and seed {row.seed}"
     return ""
 
 
