@@ -19,8 +19,9 @@ from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.table import to_markdown
 from deepnets_bench.uses.labels import append_labels, read_labels
-from deepnets_bench.uses.properties import direct, heads, zero_cost
+from deepnets_bench.uses.properties import bounds, direct, heads, zero_cost
 from deepnets_bench.uses.properties import study as work
+from deepnets_bench.uses.properties.bounds import Bounds, bounds_of
 from deepnets_bench.uses.properties.direct import predict_directly
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.features import FEATURES, graph_features
@@ -39,6 +40,7 @@ from deepnets_bench.uses.properties.zero_cost import (
     synflow,
     zero_cost_scores,
 )
+from deepnets_bench.uses.reliability import reliability
 from tests.uses.test_labels import label
 
 SMALL = Protocol(labels=(8, 20), tested=20, steps=6, hid=8, batch_size=8)
@@ -296,7 +298,7 @@ def test_the_direct_mode_repeats_learns_and_shares_all_but_the_gnn(study):
 
 def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
     path = tmp_path / "results.csv"
-    work.baselines(study, [0], work.sink_of(path))
+    work.baselines(study, [0], path)
     names = {row.method for row in read_results(path)}
     assert names >= {
         "parameters",
@@ -315,7 +317,7 @@ def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
         assert work.missing(path, study, "direct", [0, 1, 2], columns) == [0, 1, 2]
         work.direct(study, identity, [0, 1, 2], work.sink_of(path))
         assert work.missing(path, study, "direct", [0, 1, 2], columns) == []
-    table = property_table(read_results(path), "direct", bounds={"accuracy": 0.7})
+    table = property_table(read_results(path), "direct", bounds=Bounds({"accuracy": 0.7}))
     assert table.headers[0] == "GNN"
     assert {row[0] for row in table.rows} == {"mlp", "gin", "graph features"}
     assert {row[0] for row in property_table(read_results(path), "baselines").rows} >= {"graph features"}
@@ -329,6 +331,56 @@ def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
     with pytest.raises(UnknownName, match="mode 'mean'"):
         property_table(read_results(path), "mean")
     assert len(learning_curves(read_results(path), "direct", {"accuracy": 0.7}).axes) == 3
+
+
+def test_baselines_that_are_there_are_not_made_again(study, tmp_path, monkeypatch):
+    path, made = tmp_path / "results.csv", []
+    scores = {"first": lambda *_: 1.0, "second": lambda *_: 2.0}
+    monkeypatch.setattr(zero_cost, "SCORES", scores)
+    monkeypatch.setattr(work, "SCORES", scores)
+    zero_cost_of = work._zero_cost
+    monkeypatch.setattr(work, "_zero_cost", lambda *of: made.append(of[-1]) or zero_cost_of(*of))
+    work.baselines(study, [0], path)
+    assert made == [0, 0], "of the training and of the test architectures"
+    before = path.read_bytes()
+    work.baselines(study, [0], path)
+    assert path.read_bytes() == before
+    work.baselines(study, [0, 1], path)
+    assert made == [0, 0, 1, 1]
+    rows = read_results(path)
+    assert {row.seed for row in rows if row.method == "depth"} == {0, 1}
+
+
+def test_the_bound_is_of_the_labels_that_rows_were_made_with(study, labels, tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    monkeypatch.setattr(bounds, "PROTOCOL", SMALL)
+    work.direct(study, identify("mlp"), [0], work.sink_of(path))
+    rows = read_results(path)
+    found = bounds_of(rows, labels)
+    test = [row for row in read_labels(labels) if row.split == "test"]
+    assert found.taus == {row.property: row.bound for row in reliability(test)}
+    assert (found.note, bounds_of([], labels)) == ("", Bounds())
+    other = write_labels(tmp_path / "labels.csv", 20, (0,))
+    assert bounds_of(rows, other) == Bounds(
+        note=f"The label-noise bound is left out: {other} holds other labels than those of these rows."
+    )
+    assert bounds_of(rows, tmp_path / "none.csv").note.endswith(f"no labels at {tmp_path / 'none.csv'}.")
+    fewer = write_labels(tmp_path / "fewer.csv", 8)
+    assert "left out: " in bounds_of(rows, fewer).note
+    assert "labels 8 architectures of 'val', fewer than 20" in bounds_of(rows, fewer).note
+    arguments = ["show", "--format", "markdown", "--out", str(path), "--labels"]
+    shown = CliRunner().invoke(commands.app, [*arguments, str(labels)], catch_exceptions=False)
+    assert f"noise of the labels: accuracy {found.taus['accuracy']:.2f}" in shown.output
+    shown = CliRunner().invoke(commands.app, [*arguments, str(other)], catch_exceptions=False)
+    assert "noise of the labels" not in shown.output
+    assert "holds other labels than those of these rows" in shown.output
+
+
+def test_every_command_predicts_all_properties():
+    """Rows of some would be of another set of labels, and never stand beside the others."""
+    for command in ("direct", "baselines", "frozen"):
+        shown = CliRunner().invoke(commands.app, [command, "--property", "accuracy"])
+        assert "No such option" in shown.output
 
 
 def test_predictions_are_kept_and_drawn_against_what_was_measured(study, labels, tmp_path):
@@ -417,7 +469,7 @@ def test_results_come_back_and_foreign_files_are_refused(tmp_path):
 
 def test_the_commands(labels, tmp_path, monkeypatch):
     monkeypatch.setattr(Study, "protocol", SMALL)
-    monkeypatch.setattr(commands, "study_of", lambda track, labels, data, images, names: Study(
+    monkeypatch.setattr(commands, "study_of", lambda track, labels, data, images: Study(
         load_track(track), labels, data, images, NO_TIMES, SMALL))  # fmt: skip
     out, data = str(tmp_path / "results.csv"), str(tmp_path / "data")
     common = ["--labels", str(labels), "--out", out]

@@ -32,7 +32,7 @@ def learning_curves(
     """
     from matplotlib.figure import Figure
 
-    chosen = [row for row in rows if (row.method if row.gnn else "baselines") == mode]
+    chosen = [row for row in rows if row.mode == mode]
     if not chosen:
         raise BadInput(f"There are no results of the mode '{mode}' yet.")
     counts = sorted({row.labels for row in chosen})

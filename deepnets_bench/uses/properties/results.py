@@ -50,6 +50,11 @@ class PropertyRow(Row):
         return f"{self.gnn}{options}" if self.gnn else self.method
 
     @property
+    def mode(self) -> str:
+        """In which table the row stands: its method, or 'baselines' where there is no GNN."""
+        return self.method if self.gnn else "baselines"
+
+    @property
     def key(self) -> tuple[str, str, str, str, str, int, str, int, str]:
         """Two rows with one key are the same measurement."""
         return (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,8 @@ from deepnets_bench.uses.properties.heads import HEADS, Head, boosting, constant
 from deepnets_bench.uses.properties.predictions import FEATURES, Predicted, keep_predictions
 from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
 from deepnets_bench.uses.properties.results import PropertyRow, append_results, read_results
-from deepnets_bench.uses.properties.targets import NAMES, Targets, read_targets, sample_of
+from deepnets_bench.uses.properties.targets import NAMES, Targets, digest_of, read_targets, sample_of
+from deepnets_bench.uses.properties.zero_cost import SCORES, zero_cost_scores
 from deepnets_bench.uses.recipe import RECIPES
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from deepnets_bench.gnn import GNNIdentity
     from deepnets_bench.harness.protocol.tracks import Track
 
-_UNTRAINED = "ghn2"
+_UNTRAINED_GNN = "ghn2"
+_UNTRAINED = f"untrained {_UNTRAINED_GNN}, svr"
+_MEAN = "mean of labels"
 _IDENTITY = ("gnn", "gnn_options", "gnn_digest", "source")
 Sink = Callable[["Study", list[Predicted]], None]
 
@@ -70,11 +72,7 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """12 hexadecimal digits of the labels and times that were used."""
-        found = hashlib.sha256()
-        for part in self.targets:
-            for values in (part.index, *(part.values[name] for name in self.names)):
-                found.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
-        return found.hexdigest()[:12]
+        return digest_of(self.targets, self.names)
 
     @cached_property
     def programs(self) -> tuple[list[Program], list[Program]]:
@@ -131,24 +129,29 @@ def kendall(predicted: np.ndarray, measured: np.ndarray) -> float:
     return 0.0 if np.isnan(tau) else float(tau)
 
 
-def baselines(study: Study, seeds: Sequence[int], sink: Sink) -> None:
-    """Costs, features of graphs, an untrained hypernetwork, zero-cost scores, and the mean of the labels."""
+def baselines(study: Study, seeds: Sequence[int], path: Path) -> None:
+    """Costs, features of graphs, an untrained hypernetwork, zero-cost scores, and the mean of the labels.
+
+    Only what the results file at `path` lacks is made.
+    """
     train, test = study.targets
+    sink, todo = sink_of(path), partial(missing, path, study, seeds=seeds)
     for name in COSTS:
         columns = (train.costs[name][:, None], test.costs[name][:, None])
-        _fit(study, name, signed, columns, seeds, sink)
-    _fit(
-        study, "mean of labels", constant, (np.zeros((len(train), 1)), np.zeros((len(test), 1))), seeds, sink
-    )
-    features = [np.stack([graph_features(graph) for graph in graphs]) for graphs in study.graphs]
-    _fit(study, FEATURES, boosting, (features[0], features[1]), seeds, sink)
-    classes = images_of(study.track, study.images).num_classes
-    for seed in seeds:
-        ghn = build_ghn(study.track, identify(_UNTRAINED), num_classes=classes, seed=seed)
+        _fit(study, name, signed, columns, todo(name), sink)
+    nothing = (np.zeros((len(train), 1)), np.zeros((len(test), 1)))
+    _fit(study, _MEAN, constant, nothing, todo(_MEAN), sink)
+    if left := todo(FEATURES):
+        features = [np.stack([graph_features(graph) for graph in graphs]) for graphs in study.graphs]
+        _fit(study, FEATURES, boosting, (features[0], features[1]), left, sink)
+    for seed in todo(_UNTRAINED):
+        classes = images_of(study.track, study.images).num_classes
+        ghn = build_ghn(study.track, identify(_UNTRAINED_GNN), num_classes=classes, seed=seed)
         vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
-        _fit(study, f"untrained {_UNTRAINED}, svr", HEADS["svr"], (vectors[0], vectors[1]), [seed], sink)
+        _fit(study, _UNTRAINED, HEADS["svr"], (vectors[0], vectors[1]), [seed], sink)
+    for seed in sorted({seed for name in SCORES for seed in todo(name)}):
         scores = [_zero_cost(study, programs, seed) for programs in study.programs]
-        for name in scores[0]:
+        for name in SCORES:
             _fit(study, name, signed, (scores[0][name], scores[1][name]), [seed], sink)
 
 
@@ -274,8 +277,6 @@ def _fit(
 
 
 def _zero_cost(study: Study, programs: Sequence[Program], seed: int) -> dict[str, np.ndarray]:
-    from deepnets_bench.uses.properties.zero_cost import SCORES, zero_cost_scores
-
     images, labels = next(iter(images_of(study.track, study.images).train.batches(64)))
     found = [zero_cost_scores(program, images, labels, seed) for program in programs]
     return {name: np.array([[scores[name]] for scores in found]) for name in SCORES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,15 @@ def read_targets(
     train = _targets(path, labels, times, protocol.train_split, protocol.labels[-1], names)
     test = _targets(path, labels, times, protocol.test_split, protocol.tested, names)
     return train, test
+
+
+def digest_of(parts: Sequence[Targets], names: Sequence[str]) -> str:
+    """12 hexadecimal digits of the labels and times of training and test architectures."""
+    found = hashlib.sha256()
+    for part in parts:
+        for values in (part.index, *(part.values[name] for name in names)):
+            found.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    return found.hexdigest()[:12]
 
 
 def sample_of(count: int, known: int, seed: int) -> np.ndarray:
