@@ -203,6 +203,29 @@ def show(
         drawing.save_figure(predicted_against_measured(out, chosen, labels, bounds.taus), scatter)
 
 
+@app.command()
+def html(
+    labels: LabelsOption = _LABELS,
+    out: OutOption = _RESULTS,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Page to write; index.html beside the results when not given.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the tables of all modes, with pictures, as one static page; it needs no network and no server."""
+    from deepnets_bench.system.files import write_atomically
+    from deepnets_bench.system.locks import writable
+    from deepnets_bench.uses.properties.page import render
+
+    _check_results(out)
+    target = page or out.with_name("index.html")
+    content = render(out, labels)
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, content.encode())
+    typer.echo(f"wrote {target}")
+
+
 def study_of(track: str, labels: Path, data: Path, images: Path | None, names: Sequence[str] = ()) -> Study:
     """The study that options ask for, its labels read and checked; of all properties where none are named.
 
