@@ -41,7 +41,9 @@ def embed(
 
     if out is not None and len(ghn) > 1:
         raise BadInput(f"--out is for one hypernetwork, and {len(ghn)} are given; leave it out.")
-    protocol, splits = load_track(track), list(dict.fromkeys(listed(split)))
+    if not (splits := listed(split)):
+        raise BadInput("Give at least one split, such as --split val.")
+    protocol = load_track(track)
     graphs = {}
     for path in ghn:
         hypernetwork = GHN.load(path, trust)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepnets_bench.commands.options import TrustOption, listed, listed_gnns, whole_numbers
+from deepnets_bench.commands.options import TrustOption, listed_gnns, whole_numbers
 from deepnets_bench.commands.run import DataOption, GNNOptions, GNNsOption, ImagesOption, TrackOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.uses.properties.study import Study
 
@@ -35,10 +37,6 @@ OutOption = Annotated[
     ),
 ]
 SeedsOption = Annotated[list[str], typer.Option("--seeds", help="Such as 0,1,2.")]
-NamesOption = Annotated[
-    list[str] | None,
-    typer.Option("--property", help="accuracy, accuracy_noise, convergence, speed; all when not given."),
-]
 _LABELS = Path("leaderboards/properties/labels.csv")
 _RESULTS = Path("leaderboards/properties/results.csv")
 _SEEDS = ["0,1,2,3,4"]
@@ -54,7 +52,6 @@ def direct(
     gnn: GNNsOption,
     gnn_option: GNNOptions = None,
     seeds: SeedsOption = _SEEDS,
-    names: NamesOption = None,
     track: TrackOption = "digits",
     labels: LabelsOption = _LABELS,
     out: OutOption = _RESULTS,
@@ -63,19 +60,15 @@ def direct(
 ) -> None:
     """Train GNNs with a mean readout on the labels; what is there already is not run again."""
     from deepnets_bench.gnn import identify, parse_options
-    from deepnets_bench.leaderboard.results import canonical_json
     from deepnets_bench.uses.properties import study as work
 
-    study = study_of(track, labels, data, images, names)
+    study = study_of(track, labels, data, images)
     options = parse_options(gnn_option or ())
     gnns = [identify(name, options) for name in listed_gnns(gnn)]
     for identity in gnns:
         identity.build(study.protocol.hid)
     for identity in gnns:
-        todo = work.missing(
-            out, study, "direct", identity.name, canonical_json(identity.options), whole_numbers(seeds)
-        )
-        for seed in todo:
+        for seed in work.missing(out, study, "direct", whole_numbers(seeds), work.columns_of(identity)):
             work.direct(study, identity, [seed], work.sink_of(out))
             typer.echo(f"{identity.name} seed {seed}: done")
     _print(out, "direct", study)
@@ -90,7 +83,6 @@ def frozen(
             "files around one GNN stand for the seeds 0, 1, 2, ..."
         ),
     ],
-    names: NamesOption = None,
     track: TrackOption = "digits",
     labels: LabelsOption = _LABELS,
     out: OutOption = _RESULTS,
@@ -116,9 +108,9 @@ def frozen(
     if protocol not in ("properties", "published"):
         raise UnknownName("protocol", protocol, ("properties", "published"))
     if protocol == "published":
-        _as_published(ghn, _names(names), labels, out, data, trust)
+        _as_published(ghn, labels, out, data, trust)
         return
-    study = study_of(track, labels, data, images, names)
+    study = study_of(track, labels, data, images)
     seen: Counter[tuple[str, str]] = Counter()
     for trained in trained_ghns(ghn, study.track):
         path = trained.path
@@ -128,7 +120,7 @@ def frozen(
         name, options = identity["gnn"], identity["gnn_options"]
         seed = seen[name, options] if trained.seed is None else trained.seed
         seen[name, options] += trained.seed is None
-        if work.missing(out, study, "boosting", name, options, [seed], identity["source"]):
+        if work.missing(out, study, "boosting", [seed], identity):
             work.frozen(study, hypernetwork, seed, work.sink_of(out), identity)
         typer.echo(f"{path}: {name} seed {seed}, done")
     _print(out, "svr", study)
@@ -137,18 +129,20 @@ def frozen(
 @app.command()
 def baselines(
     seeds: SeedsOption = _SEEDS,
-    names: NamesOption = None,
     track: TrackOption = "digits",
     labels: LabelsOption = _LABELS,
     out: OutOption = _RESULTS,
     data: DataOption = Path("data"),
     images: ImagesOption = None,
 ) -> None:
-    """Predict from costs, features of graphs, zero-cost scores, an untrained hypernetwork and the mean."""
+    """Predict from costs, features of graphs, zero-cost scores, an untrained hypernetwork and the mean.
+
+    What is there already is not run again.
+    """
     from deepnets_bench.uses.properties import study as work
 
-    study = study_of(track, labels, data, images, names)
-    work.baselines(study, whole_numbers(seeds), work.sink_of(out))
+    study = study_of(track, labels, data, images)
+    work.baselines(study, whole_numbers(seeds), out)
     _print(out, "baselines", study)
 
 
@@ -177,22 +171,21 @@ def show(
     """Print Kendall's tau of one mode, with letters and the difference that could have been detected."""
     from rich.console import Console
 
-    from deepnets_bench.errors import BadInput, UnknownName
+    from deepnets_bench.errors import UnknownName
     from deepnets_bench.graphs import drawing
     from deepnets_bench.leaderboard.table import print_table, to_latex, to_markdown
+    from deepnets_bench.uses.properties.bounds import bounds_of
     from deepnets_bench.uses.properties.results import read_results
     from deepnets_bench.uses.properties.tables import property_table
 
     formats = {"markdown": to_markdown, "latex": to_latex}
     if output not in ("table", *formats):
         raise UnknownName("format", output, ("table", *formats))
-    if not out.exists():
-        raise BadInput(
-            f"There are no results at {out}; `deepnets-bench properties direct --gnn gat` makes some."
-        )
+    _check_results(out)
     for picture in filter(None, (plot, scatter)):
         drawing.check_target(picture)
-    rows, bounds = read_results(out), {} if mode == "published" else _bounds(labels)
+    rows = read_results(out)
+    bounds = bounds_of([row for row in rows if row.mode == mode], labels)
     table = property_table(rows, mode, count, bounds)
     if output == "table":
         print_table(table, Console())
@@ -201,40 +194,57 @@ def show(
     if plot is not None:
         from deepnets_bench.uses.properties.plots import learning_curves
 
-        drawing.save_figure(learning_curves(rows, mode, bounds), plot)
+        drawing.save_figure(learning_curves(rows, mode, bounds.taus), plot)
     if scatter is not None:
         from deepnets_bench.uses.properties.plots import predicted_against_measured
         from deepnets_bench.uses.properties.tables import rows_of_run
 
         chosen = rows_of_run(rows, mode, gnn or table.rows[0][0], seed)
-        drawing.save_figure(predicted_against_measured(out, chosen, labels, bounds), scatter)
+        drawing.save_figure(predicted_against_measured(out, chosen, labels, bounds.taus), scatter)
 
 
-def study_of(track: str, labels: Path, data: Path, images: Path | None, names: list[str] | None) -> Study:
-    """The study that options ask for, its labels read and checked."""
+@app.command()
+def html(
+    labels: LabelsOption = _LABELS,
+    out: OutOption = _RESULTS,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Page to write; index.html beside the results when not given.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the tables of all modes, with pictures, as one static page; it needs no network and no server."""
+    from deepnets_bench.system.files import write_atomically
+    from deepnets_bench.system.locks import writable
+    from deepnets_bench.uses.properties.page import render
+
+    _check_results(out)
+    target = page or out.with_name("index.html")
+    content = render(out, labels)
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, content.encode())
+    typer.echo(f"wrote {target}")
+
+
+def study_of(track: str, labels: Path, data: Path, images: Path | None, names: Sequence[str] = ()) -> Study:
+    """The study that options ask for, its labels read and checked; of all properties where none are named.
+
+    Raises `UnknownName` for a property that there is not.
+    """
+    from deepnets_bench.errors import UnknownName
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.uses.properties.study import Study
+    from deepnets_bench.uses.properties.targets import NAMES
 
-    study = Study(load_track(track), labels, data, images, _names(names))
+    for name in names:
+        if name not in NAMES:
+            raise UnknownName("property", name, NAMES)
+    study = Study(load_track(track), labels, data, images, tuple(names) or NAMES)
     study.targets  # noqa: B018  # what is wrong with the labels is said before anything is trained
     return study
 
 
-def _names(names: list[str] | None) -> tuple[str, ...]:
-    """The properties that are asked for, all where none are named; raises `UnknownName`."""
-    from deepnets_bench.errors import UnknownName
-    from deepnets_bench.uses.properties.targets import NAMES
-
-    chosen = tuple(listed(names)) or NAMES
-    for name in chosen:
-        if name not in NAMES:
-            raise UnknownName("property", name, NAMES)
-    return chosen
-
-
-def _as_published(
-    ghns: list[Path], names: tuple[str, ...], labels: Path, out: Path, data: Path, trust: bool
-) -> None:
+def _as_published(ghns: list[Path], labels: Path, out: Path, data: Path, trust: bool) -> None:
     """The published setting for each of the files of hypernetworks."""
     from deepnets_bench.errors import BadInput
     from deepnets_bench.ghn.model import GHN
@@ -248,14 +258,21 @@ def _as_published(
         )
     for path in ghns:
         hypernetwork = GHN.load(path, trust)
-        study = published.released_study(labels, data, names, hypernetwork, str(path))
+        study = published.released_study(labels, data, hypernetwork, str(path))
         identity = identity_of(TrainedGHN(path), hypernetwork.config)
-        gnn, options, source = (identity[key] for key in ("gnn", "gnn_options", "source"))
-        orders = range(published.ORDERS)
-        if work.missing(out, study, published.METHOD, gnn, options, orders, source):
+        if work.missing(out, study, published.METHOD, range(published.ORDERS), identity):
             published.predict_as_published(study, hypernetwork, work.sink_of(out), identity)
-        typer.echo(f"{path}: {gnn}, done")
+        typer.echo(f"{path}: {identity['gnn']}, done")
     _print(out, published.METHOD, study)
+
+
+def _check_results(out: Path) -> None:
+    from deepnets_bench.errors import BadInput
+
+    if not out.exists():
+        raise BadInput(
+            f"There are no results at {out}; `deepnets-bench properties direct --gnn gat` makes some."
+        )
 
 
 def check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
@@ -268,25 +285,14 @@ def check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
         raise BadInput(f"{path} is for networks of {own}×{own} images; the labels are of {size}×{size}.")
 
 
-def _bounds(labels: Path) -> dict[str, float | None]:
-    """What a perfect predictor of noisy labels would reach, by property; empty without labels."""
-    from deepnets_bench.uses.labels import read_labels
-    from deepnets_bench.uses.properties.protocol import PROTOCOL
-    from deepnets_bench.uses.reliability import reliability
-
-    if not labels.exists():
-        return {}
-    found = reliability(read_labels(labels))
-    return {row.property: row.bound for row in found if row.split == PROTOCOL.test_split}
-
-
 def _print(out: Path, mode: str, study: Study) -> None:
     from rich.console import Console
 
     from deepnets_bench.leaderboard.table import print_table
+    from deepnets_bench.uses.properties.bounds import bounds_of
     from deepnets_bench.uses.properties.results import read_results
     from deepnets_bench.uses.properties.tables import property_table
 
     rows = [row for row in read_results(out) if row.labels_digest == study.digest]
-    bounds = {} if mode == "published" else _bounds(study.labels)  # one training made each released label
+    bounds = bounds_of([row for row in rows if row.mode == mode], study.labels)
     print_table(property_table(rows, mode, bounds=bounds), Console())

@@ -147,14 +147,18 @@ def _rounded(points: tuple[Point, ...]) -> Any:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a picture, whole or not at all; the same picture gives the same bytes. Closes the figure."""
+    write_atomically(path, picture(figure, path.suffix[1:]))
+
+
+def picture(figure: Figure, suffix: str) -> bytes:
+    """The content of a file with a suffix; the same picture gives the same bytes. Closes the figure."""
     pyplot = load_pyplot()
     image = io.BytesIO()
-    suffix = path.suffix[1:]
     dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
     with pyplot.rc_context({"svg.hashsalt": "deepnets-bench", "pdf.fonttype": 42}):
         figure.savefig(image, format=suffix, dpi=_DPI, metadata=dates[suffix])
     pyplot.close(figure)
-    write_atomically(path, image.getvalue())
+    return image.getvalue()
 
 
 def check_target(path: Path) -> None:

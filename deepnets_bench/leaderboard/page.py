@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deepnets_bench.errors import BadInput, MissingExtra
+from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.aggregate import COSTS, METRICS, Board, Entry
 from deepnets_bench.leaderboard.agreement_tables import halves_table
 from deepnets_bench.leaderboard.anova import Array
@@ -22,6 +22,7 @@ from deepnets_bench.leaderboard.report import WALL_CLOCK, provenance, ranking_ta
 from deepnets_bench.leaderboard.results import run_folders
 from deepnets_bench.leaderboard.stats import load_scores
 from deepnets_bench.leaderboard.table import Table
+from deepnets_bench.leaderboard.templates import template
 from deepnets_bench.leaderboard.verdict import letters_of, rank_of, sentences
 
 CURVES = {
@@ -44,19 +45,9 @@ def render(
     `levels` are lines to hold accuracies against, beside the board's own untrained hypernetworks.
     A method whose scores are missing is named and has no scatter plot. Raises MissingExtra without Jinja2.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise MissingExtra("The HTML leaderboard", "report") from None
-    environment = Environment(
-        loader=PackageLoader("deepnets_bench.leaderboard", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    page = template("page.html.j2")
     scores, faults = _scores(board, folder / "scores")
-    return environment.get_template("page.html.j2").render(
+    return page.render(
         title=ranking_table(board, note, analyses).title,
         notes=dict.fromkeys(
             [*board.notes, *faults, *(level.note for level in levels if level.note), provenance(board)]

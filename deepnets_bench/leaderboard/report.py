@@ -64,15 +64,25 @@ def provenance(board: Board) -> str:
     finished = [
         row for entry in (*board.entries, *board.controls) for row in entry.rows if row.status == "ok"
     ]
+    return made_with(
+        (row.device for row in finished),
+        (row.package_version for row in finished),
+        (row.torch_version for row in finished),
+        (row.utc_time for row in finished),
+    )
+
+
+def made_with(
+    devices: Iterable[str], packages: Iterable[str], torches: Iterable[str], times: Iterable[str]
+) -> str:
+    """A sentence on machines, versions and days."""
 
     def named(values: Iterable[str]) -> str:
         return ", ".join(sorted(set(values) - {""})) or "not recorded"
 
-    days = sorted({row.utc_time[:10] for row in finished}) or ["–"]
+    days = sorted({time[:10] for time in times}) or ["–"]
     return (
-        f"Machine: {named(row.device for row in finished)}. "
-        f"deepnets-bench {named(row.package_version for row in finished)}, "
-        f"torch {named(row.torch_version for row in finished)}; "
+        f"Machine: {named(devices)}. deepnets-bench {named(packages)}, torch {named(torches)}; "
         f"{' to '.join(dict.fromkeys((days[0], days[-1])))}."
     )
 

@@ -93,6 +93,10 @@ def run_labelling(
     `BadInput` for a file with rows of another track, recipe or data, `Interrupted` at Ctrl-C and SIGTERM.
     """
     held = {label.key: label for label in (read_labels(path) if path.exists() else [])}
+    for task in tasks[:1]:  # all are of one track and recipe
+        for label in held.values():
+            check_track(label, task.track, path)
+            _check_recipe(label, task.recipe, path)
     todo = []
     for task in tasks:
         if task.key not in held:
@@ -114,20 +118,30 @@ def run_labelling(
                 append_labels(path, finished)
 
 
+def check_track(label: Label, track: Track, path: Path) -> None:
+    """Raise `BadInput` where a row of the file at `path` is of another track."""
+    if (label.track, label.track_version) != (track.name, track.version):
+        raise BadInput(
+            f"{path} holds labels of track {label.track} v{label.track_version}, not of {track.name} "
+            f"v{track.version}; name their track, or another file."
+        )
+    if label.track_digest != track.fingerprint():
+        raise BadInput(
+            f"{path} holds labels of track {track.name} v{track.version} as it was before it was changed; "
+            "give it another version, and label into another file."
+        )
+
+
+def _check_recipe(label: Label, recipe: Recipe, path: Path) -> None:
+    if label.recipe_digest != recipe.digest():
+        raise BadInput(
+            f"{path} holds labels of recipe {label.recipe_digest}, not of {recipe.digest()}; label into "
+            "another file."
+        )
+
+
 def _check_same(label: Label, task: LabelTask, path: Path) -> None:
-    """Raise `BadInput` where a row that is there was made in another way than the task asks for."""
-    asked = (task.track.name, task.track.version, task.recipe.digest())
-    made = (label.track, label.track_version, label.recipe_digest)
-    if asked == made and label.track_digest != task.track.fingerprint():
-        raise BadInput(
-            f"{path} holds labels of track {made[0]} v{made[1]} as it was before it was changed; give it "
-            "another version, and label into another file."
-        )
-    if asked != made:
-        raise BadInput(
-            f"{path} holds labels of track {made[0]} v{made[1]} and recipe {made[2]}, not of {asked[0]} "
-            f"v{asked[1]} and {asked[2]}; label into another file."
-        )
+    """Raise `BadInput` where a row that is there is of another architecture than the task's."""
     if label.fingerprint != _stored(task.data, task.split, task.index).fingerprint():
         raise BadInput(
             f"{path} labels another architecture as {task.split}/{task.index} than {task.data} has there; "

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.uses.rows import Row, append_rows, read_rows
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-LABELS = "labels.csv"
 PROPERTIES = ("accuracy", "accuracy_noise", "convergence")
 COSTS = ("parameters", "multiply_adds", "nodes", "depth")
 _MAY_BE_EMPTY = frozenset({"failure", "git_commit", "package_version", "torch_version"})
@@ -77,6 +73,11 @@ class Label(Row):
         """Split, index and seed."""
         return self.split, self.index, self.seed
 
+    @property
+    def made(self) -> tuple[str, int, str, str]:
+        """Track, version and digest, and the recipe's digest: labels that differ in it never mix."""
+        return self.track, self.track_version, self.track_digest, self.recipe_digest
+
     @classmethod
     def from_cells(cls, cells: Mapping[str, Any]) -> Label:
         """An empty cell is a missing value, but for texts that may be empty."""
@@ -85,9 +86,6 @@ class Label(Row):
             for name, value in cells.items()
         }
         return cls.model_validate(values)
-
-
-COLUMNS = tuple(Label.model_fields)
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -107,8 +105,13 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
     append_rows(path, Label, labels, ordered=True)
 
 
-def table_of(labels: Sequence[Label]) -> pd.DataFrame:
-    """The rows as a data frame, a column a field."""
-    import pandas as pd
-
-    return pd.DataFrame([label.model_dump() for label in labels], columns=list(COLUMNS))
+def check_alike(labels: Sequence[Label], what: str = "The labels") -> None:
+    """Raise `BadInput`, in the name of `what`, where labels are of several tracks or recipes."""
+    if len(made := list(dict.fromkeys(label.made for label in labels))) > 1:
+        first, second = (
+            f"{track} v{version} ({digest}) with recipe {recipe}"
+            for track, version, digest, recipe in made[:2]
+        )
+        raise BadInput(
+            f"{what} are of several tracks or recipes, {first} and {second}; keep each in a file of its own."
+        )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scipy.stats import kendalltau
 
 from deepnets_bench.leaderboard.table import Table
-from deepnets_bench.uses.labels import PROPERTIES, Label
+from deepnets_bench.uses.labels import PROPERTIES, Label, check_alike
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,11 @@ class Reliability:
 
 
 def reliability(labels: Sequence[Label]) -> list[Reliability]:
-    """Every property of every split; trainings that failed are left out, with their architecture."""
+    """Every property of every split; trainings that failed are left out, with their architecture.
+
+    Raises `BadInput` for labels of several tracks or recipes.
+    """
+    check_alike(labels)
     splits: dict[str, dict[int, dict[int, Label]]] = defaultdict(lambda: defaultdict(dict))
     for label in labels:
         splits[label.split][label.index][label.seed] = label

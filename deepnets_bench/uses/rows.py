@@ -50,14 +50,14 @@ def read_rows(path: Path, kind: type[RowT]) -> list[RowT]:
     """
     with reading(path, kind.WHAT):
         text = path.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            raise BadInput(f"{path} ends in the middle of a row; remove it, and {kind.AGAIN} again.")
         reader = csv.DictReader(StringIO(text), strict=True)
         names, columns = reader.fieldnames or (), tuple(kind.model_fields)
         if tuple(names) != columns:
             missing = [name for name in columns if name not in names]
             what = f"it lacks {', '.join(missing)}" if missing else "its columns are others"
             raise BadInput(f"{path} {kind.REFUSAL}: {what}.")
+        if not text.endswith("\n"):
+            raise BadInput(f"{path} ends in the middle of a row; remove it, and {kind.AGAIN} again.")
         return [_row(path, line, cells, kind) for line, cells in enumerate(reader, 2)]
 
 

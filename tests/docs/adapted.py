@@ -96,6 +96,7 @@ COMMANDS = {
         "a thousand graphs take longer than the rest of the page",
     ),
     "deepnets-bench properties show --mode direct --plot curves.svg --scatter scatter.svg": _LABELLED,
+    "deepnets-bench properties html": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --pareto speed": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10 --train --seeds 0,1,2": _LABELLED,

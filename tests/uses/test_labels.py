@@ -17,7 +17,7 @@ from deepnets_bench.harness.protocol.tracks import Track, load_track, track_text
 from deepnets_bench.uses import labelling, timing
 from deepnets_bench.uses import recipe as recipes
 from deepnets_bench.uses.labelling import LabelTask, label_one, label_tasks, run_labelling
-from deepnets_bench.uses.labels import COLUMNS, Label, append_labels, read_labels, table_of
+from deepnets_bench.uses.labels import Label, append_labels, read_labels
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.reliability import noise_bound, reliability, reliability_table
 from deepnets_bench.uses.rows import append_rows
@@ -64,9 +64,6 @@ def test_rows_come_back_in_order_and_a_row_that_is_there_is_replaced(tmp_path):
     append_labels(path, [label(index=2), failed])
     append_labels(path, [label(index=1, seed=1), label(index=2, accuracy=0.75)])
     assert read_labels(path) == [label(index=1, seed=1), label(index=2, accuracy=0.75), failed]
-    frame = table_of(read_labels(path))
-    assert list(frame.columns) == list(COLUMNS)
-    assert frame["accuracy"].isna().tolist() == [False, False, True]
 
 
 def test_files_that_are_none_are_refused_in_one_sentence(tmp_path):
@@ -83,6 +80,9 @@ def test_files_that_are_none_are_refused_in_one_sentence(tmp_path):
         (header + "\n" + row.replace("0.5", "1.5", 1) + "\n", "line 2: accuracy: Input should be less than"),
         (header + "\n" + row.replace("val,0", "val,x", 1) + "\n", "line 2: index"),
         ("\x89HDF\n", "is no file of labels"),
+        ('{"val": {"0": {"val_acc": 91.5, "params": 99}}}', "is no file of labels"),
+        ("split,index", "is no file of labels: it lacks fingerprint"),
+        ("", "is no file of labels: it lacks split"),
     ):
         path.write_text(content)
         with pytest.raises(BadInput, match=message) as caught:
@@ -204,8 +204,12 @@ def test_rows_of_another_recipe_or_architecture_are_refused(track, data, tasks, 
     path = tmp_path / "labels.csv"
     run_labelling(tasks[:1], path)
     other = label_tasks(track, ["val"], 1, [0], Recipe(epochs=2), data)
-    with pytest.raises(BadInput, match="holds labels of track tiny v1 and recipe"):
+    with pytest.raises(BadInput, match=r"holds labels of recipe .*, not of .*; label into another"):
         run_labelling(other, path)
+    elsewhere = label_tasks(load_track("mnist"), ["test"], 1, [0], RECIPE, data)
+    with pytest.raises(BadInput, match=r"holds labels of track tiny v1, not of mnist v\d+"):
+        run_labelling(elsewhere, path)
+    assert len(read_labels(path)) == 1, "though no row is there that was asked for"
     [row] = read_labels(path)
     append_labels(path, [row.model_copy(update={"fingerprint": "0" * 32})])
     with pytest.raises(BadInput, match="labels another architecture as val/0"):
@@ -243,6 +247,8 @@ def test_reliability_is_kendalls_tau_between_seeds():
     accuracy = reliability(rows)[0]
     assert (accuracy.architectures, accuracy.seeds, accuracy.low, accuracy.high) == (3, 2, 0.1, 0.5)
     assert accuracy.tau == pytest.approx(1 / 3)
+    with pytest.raises(BadInput, match=r"are of several tracks or recipes, digits v3 \(d\) with recipe r"):
+        reliability([*rows, label("wide", recipe_digest="other")])
     rows[0] = label(index=0, converged=False, convergence=1.0)
     convergence = reliability(rows)[2]
     assert convergence.censored == pytest.approx(1 / 6)

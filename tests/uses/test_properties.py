@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from deepnets_bench import GHN
 from deepnets_bench.commands import properties as commands
 from deepnets_bench.compiler.primitives import PRIMITIVES
 from deepnets_bench.errors import BadInput, UnknownName
@@ -18,8 +19,9 @@ from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.table import to_markdown
 from deepnets_bench.uses.labels import append_labels, read_labels
-from deepnets_bench.uses.properties import heads, zero_cost
+from deepnets_bench.uses.properties import bounds, direct, heads, zero_cost
 from deepnets_bench.uses.properties import study as work
+from deepnets_bench.uses.properties.bounds import Bounds, bounds_of
 from deepnets_bench.uses.properties.direct import predict_directly
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.features import FEATURES, graph_features
@@ -38,15 +40,18 @@ from deepnets_bench.uses.properties.zero_cost import (
     synflow,
     zero_cost_scores,
 )
+from deepnets_bench.uses.reliability import reliability
 from tests.uses.test_labels import label
 
 SMALL = Protocol(labels=(8, 20), tested=20, steps=6, hid=8, batch_size=8)
+DIGITS = load_track("digits")
 NO_TIMES = ("accuracy", "accuracy_noise", "convergence")
 
 
 def write_labels(path: Path, count: int, seeds: tuple[int, ...] = (0, 1)) -> Path:
     """Labels of architectures whose accuracy rises with the share of convolutions, but for some noise."""
     random = np.random.default_rng(0)
+    made = {"track_version": DIGITS.version, "track_digest": DIGITS.fingerprint()}
     rows = []
     for split in ("val", "test"):
         for index in range(count):
@@ -59,7 +64,7 @@ def write_labels(path: Path, count: int, seeds: tuple[int, ...] = (0, 1)) -> Pat
                     label(
                         split, index, seed, fingerprint=arch.fingerprint(), accuracy=accuracy,
                         accuracy_noise=accuracy / 2, nodes=graph.num_nodes,
-                        convergence=max(0.1, 1 - accuracy),
+                        convergence=max(0.1, 1 - accuracy), **made,
                     )
                 )  # fmt: skip
     append_labels(path, rows)
@@ -74,7 +79,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def study(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     data = tmp_path_factory.mktemp("data")
-    return Study(load_track("digits"), labels, data, None, NO_TIMES, SMALL)
+    return Study(DIGITS, labels, data, None, NO_TIMES, SMALL)
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +94,14 @@ def test_targets_are_means_over_seeds_of_architectures_that_all_properties_have(
     assert train.fingerprints[3] == sample("val", 3).fingerprint()
     path = tmp_path / "labels.csv"
     path.write_bytes(labels.read_bytes())
-    failed = label("val", 3, 0, fingerprint="f", accuracy=None, accuracy_noise=None, convergence=None,
-                   converged=None, train_accuracy=None, failure="the loss is nan")  # fmt: skip
-    append_labels(path, [failed, label("val", 4, 0, accuracy=0.25), label("val", 4, 1, accuracy=0.75)])
+    held = {row.key: row for row in read_labels(path)}
+    failed = dict.fromkeys(("accuracy", "accuracy_noise", "convergence", "converged", "train_accuracy"))
+    for key, changes in (
+        (("val", 3, 0), {**failed, "failure": "the loss is nan"}),
+        (("val", 4, 0), {"accuracy": 0.25}),
+        (("val", 4, 1), {"accuracy": 0.75}),
+    ):
+        append_labels(path, [held[key].model_copy(update=changes)])
     train, _ = read_targets(path, NO_TIMES, SMALL)
     assert 3 not in train.index
     assert train.values["accuracy"][list(train.index).index(4)] == 0.5
@@ -121,8 +131,24 @@ def test_missing_files_are_named_with_the_command_that_makes_them(tmp_path):
 
 def test_labels_of_other_architectures_are_refused(study, tmp_path):
     path = write_labels(tmp_path / "labels.csv", 20, (0,))
-    append_labels(path, [label("test", 5, 0, fingerprint="0" * 32)])
+    [row] = [row for row in read_labels(path) if row.key == ("test", 5, 0)]
+    append_labels(path, [row.model_copy(update={"fingerprint": "0" * 32})])
     with pytest.raises(BadInput, match="labels another architecture as test/5"):
+        len(dataclasses.replace(study, labels=path).targets)
+
+
+def test_labels_of_another_track_or_of_several_are_refused(study, labels, tmp_path):
+    with pytest.raises(BadInput, match=r"holds labels of track digits v\d+, not of mnist v\d+; name their"):
+        len(dataclasses.replace(study, track=load_track("mnist")).targets)
+    path = tmp_path / "labels.csv"
+    path.write_bytes(labels.read_bytes())
+    last = read_labels(path)[-1]
+    for changes in ({"recipe_digest": "other"}, {"track": "mnist"}, {"track_digest": "0" * 16}):
+        append_labels(path, [last.model_copy(update=changes)])
+        with pytest.raises(BadInput, match="are of several tracks or recipes, digits v"):
+            len(dataclasses.replace(study, labels=path).targets)
+    append_labels(path, [row.model_copy(update={"track_digest": "0" * 16}) for row in read_labels(path)])
+    with pytest.raises(BadInput, match="as it was before it was changed"):
         len(dataclasses.replace(study, labels=path).targets)
 
 
@@ -144,7 +170,7 @@ def test_features_of_a_graph_by_hand():
 
 
 def test_embeddings_are_means_of_node_states_whatever_the_batches():
-    from deepnets_bench import GHN, GraphBatch
+    from deepnets_bench import GraphBatch
 
     torch.manual_seed(0)
     ghn = GHN.from_config({"gnn": "gat", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
@@ -156,6 +182,41 @@ def test_embeddings_are_means_of_node_states_whatever_the_batches():
             states = ghn.node_states(GraphBatch.from_graphs([graph], ghn.virtual_edges))
         assert np.allclose(vector, states.mean(0), atol=1e-5)
     assert mean_embeddings(ghn, []).shape[0] == 0
+
+
+class Draws(torch.nn.Module):
+    """Adds a number that it draws to every state."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x, batch):
+        return x + torch.randn(x.shape[1])
+
+
+def test_what_a_gnn_draws_is_the_same_for_every_batch(study, monkeypatch):
+    ghn = GHN.from_config({"hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10}, gnn=Draws)
+    graphs = [sample("val", 0).graph(8, 16, 10, 64)] * 4
+    found = mean_embeddings(ghn, graphs, batch_size=2)
+    assert (found[:2] == found[2:]).all()
+    monkeypatch.setattr(direct, "_TEST_BATCH", 2)
+    targets = {"accuracy": study.targets[0].values["accuracy"]}
+    predicted = predict_directly(identify(Draws), study.graphs[0], targets, graphs, 0, SMALL)["accuracy"]
+    assert (predicted[:2] == predicted[2:]).all()
+
+
+def test_an_edited_gnn_is_not_taken_for_the_one_before(study, tmp_path):
+    path, gnn = tmp_path / "results.csv", identify("mlp")
+    work.direct(study, gnn, [0], work.sink_of(path))
+    edited = work.columns_of(gnn) | {"gnn_digest": "0" * 16}
+    with pytest.raises(BadInput, match=r"another source of GNN mlp, seed 0; keep each in a file of its own"):
+        work.missing(path, study, "direct", [0, 1], edited)
+    with pytest.raises(BadInput, match=r"another hypernetwork with GNN mlp, seed 0; keep each"):
+        work.missing(path, study, "direct", [0], work.columns_of(gnn) | {"source": "0" * 16})
+    assert work.missing(path, study, "direct", [1], edited) == [1]
+    append_results(path, [row.model_copy(update=edited) for row in read_results(path)])
+    with pytest.raises(BadInput, match=r"are of two sources of GNN mlp with seed 0; keep each"):
+        property_table(read_results(path), "direct")
 
 
 def test_zero_cost_scores_by_hand():
@@ -237,7 +298,7 @@ def test_the_direct_mode_repeats_learns_and_shares_all_but_the_gnn(study):
 
 def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
     path = tmp_path / "results.csv"
-    work.baselines(study, [0], work.sink_of(path))
+    work.baselines(study, [0], path)
     names = {row.method for row in read_results(path)}
     assert names >= {
         "parameters",
@@ -252,10 +313,11 @@ def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
     }
     for gnn in ("mlp", "gin"):
         identity = identify(gnn)
-        assert work.missing(path, study, "direct", gnn, "{}", [0, 1, 2]) == [0, 1, 2]
+        columns = work.columns_of(identity)
+        assert work.missing(path, study, "direct", [0, 1, 2], columns) == [0, 1, 2]
         work.direct(study, identity, [0, 1, 2], work.sink_of(path))
-        assert work.missing(path, study, "direct", gnn, "{}", [0, 1, 2]) == []
-    table = property_table(read_results(path), "direct", bounds={"accuracy": 0.7})
+        assert work.missing(path, study, "direct", [0, 1, 2], columns) == []
+    table = property_table(read_results(path), "direct", bounds=Bounds({"accuracy": 0.7}))
     assert table.headers[0] == "GNN"
     assert {row[0] for row in table.rows} == {"mlp", "gin", "graph features"}
     assert {row[0] for row in property_table(read_results(path), "baselines").rows} >= {"graph features"}
@@ -269,6 +331,56 @@ def test_every_method_leaves_its_rows_and_boards_show_them(study, tmp_path):
     with pytest.raises(UnknownName, match="mode 'mean'"):
         property_table(read_results(path), "mean")
     assert len(learning_curves(read_results(path), "direct", {"accuracy": 0.7}).axes) == 3
+
+
+def test_baselines_that_are_there_are_not_made_again(study, tmp_path, monkeypatch):
+    path, made = tmp_path / "results.csv", []
+    scores = {"first": lambda *_: 1.0, "second": lambda *_: 2.0}
+    monkeypatch.setattr(zero_cost, "SCORES", scores)
+    monkeypatch.setattr(work, "SCORES", scores)
+    zero_cost_of = work._zero_cost
+    monkeypatch.setattr(work, "_zero_cost", lambda *of: made.append(of[-1]) or zero_cost_of(*of))
+    work.baselines(study, [0], path)
+    assert made == [0, 0], "of the training and of the test architectures"
+    before = path.read_bytes()
+    work.baselines(study, [0], path)
+    assert path.read_bytes() == before
+    work.baselines(study, [0, 1], path)
+    assert made == [0, 0, 1, 1]
+    rows = read_results(path)
+    assert {row.seed for row in rows if row.method == "depth"} == {0, 1}
+
+
+def test_the_bound_is_of_the_labels_that_rows_were_made_with(study, labels, tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    monkeypatch.setattr(bounds, "PROTOCOL", SMALL)
+    work.direct(study, identify("mlp"), [0], work.sink_of(path))
+    rows = read_results(path)
+    found = bounds_of(rows, labels)
+    test = [row for row in read_labels(labels) if row.split == "test"]
+    assert found.taus == {row.property: row.bound for row in reliability(test)}
+    assert (found.note, bounds_of([], labels)) == ("", Bounds())
+    other = write_labels(tmp_path / "labels.csv", 20, (0,))
+    assert bounds_of(rows, other) == Bounds(
+        note=f"The label-noise bound is left out: {other} holds other labels than those of these rows."
+    )
+    assert bounds_of(rows, tmp_path / "none.csv").note.endswith(f"no labels at {tmp_path / 'none.csv'}.")
+    fewer = write_labels(tmp_path / "fewer.csv", 8)
+    assert "left out: " in bounds_of(rows, fewer).note
+    assert "labels 8 architectures of 'val', fewer than 20" in bounds_of(rows, fewer).note
+    arguments = ["show", "--format", "markdown", "--out", str(path), "--labels"]
+    shown = CliRunner().invoke(commands.app, [*arguments, str(labels)], catch_exceptions=False)
+    assert f"noise of the labels: accuracy {found.taus['accuracy']:.2f}" in shown.output
+    shown = CliRunner().invoke(commands.app, [*arguments, str(other)], catch_exceptions=False)
+    assert "noise of the labels" not in shown.output
+    assert "holds other labels than those of these rows" in shown.output
+
+
+def test_every_command_predicts_all_properties():
+    """Rows of some would be of another set of labels, and never stand beside the others."""
+    for command in ("direct", "baselines", "frozen"):
+        shown = CliRunner().invoke(commands.app, [command, "--property", "accuracy"])
+        assert "No such option" in shown.output
 
 
 def test_predictions_are_kept_and_drawn_against_what_was_measured(study, labels, tmp_path):
@@ -357,7 +469,7 @@ def test_results_come_back_and_foreign_files_are_refused(tmp_path):
 
 def test_the_commands(labels, tmp_path, monkeypatch):
     monkeypatch.setattr(Study, "protocol", SMALL)
-    monkeypatch.setattr(commands, "study_of", lambda track, labels, data, images, names: Study(
+    monkeypatch.setattr(commands, "study_of", lambda track, labels, data, images: Study(
         load_track(track), labels, data, images, NO_TIMES, SMALL))  # fmt: skip
     out, data = str(tmp_path / "results.csv"), str(tmp_path / "data")
     common = ["--labels", str(labels), "--out", out]
@@ -378,8 +490,6 @@ def test_the_commands(labels, tmp_path, monkeypatch):
     assert "tabular" in shown.output
     assert picture.read_bytes()
     assert (tmp_path / "s.svg").read_bytes()
-    from deepnets_bench import GHN
-
     torch.manual_seed(0)
     ghn = GHN.from_config({"gnn": "mlp", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
     ghn.save(tmp_path / "ghn.safetensors")

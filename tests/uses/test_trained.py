@@ -84,6 +84,11 @@ def test_a_study_of_a_board_has_its_seeds_and_does_not_mix_two_boards(board, tmp
     assert len({row.source for row in rows}) == 2
     other = tmp_path / "other"
     write_run(other, 2, "e" * 16, track="digits-full", track_version=2)
+    with pytest.raises(BadInput, match="holds results of another hypernetwork with GNN mlp, seed 2; keep"):
+        CliRunner().invoke(commands.app, [*arguments, str(other)], catch_exceptions=False)
+    assert read_results(out) == rows
+    other = tmp_path / "third"
+    write_run(other, 3, "e" * 16, track="digits-full", track_version=2)
     CliRunner().invoke(commands.app, [*arguments, str(other)])
     with pytest.raises(BadInput, match=r"several tracks \(digits v3, digits-full v2\); keep each"):
         property_table(read_results(out), "svr")

@@ -72,7 +72,8 @@ def predict_directly(
 
     All properties are learnt together, as normal scores of their ranks, by mean squared error with AdamW
     and a cosine schedule. Two GNNs with one seed share all initial weights but their own, and the order of
-    architectures. Raises `NotFinite` where the loss is not finite.
+    architectures. What a GNN draws is the same for every batch of `test`. Raises `NotFinite` where the loss
+    is not finite.
     """
     streams = Streams((protocol.name, protocol.version, seed))
     wanted = torch.from_numpy(np.stack([_normal_scores(values) for values in targets.values()], 1)).float()
@@ -96,9 +97,9 @@ def predict_directly(
         optimiser.step()
     network.eval()
     found = []
-    with torch.inference_mode(), streams.seeded(_CPU, GNN_EVALUATION):
-        for first in range(0, len(test), _TEST_BATCH):
-            batch = GraphBatch.from_graphs(test[first : first + _TEST_BATCH], cutoff)
+    for first in range(0, len(test), _TEST_BATCH):
+        batch = GraphBatch.from_graphs(test[first : first + _TEST_BATCH], cutoff)
+        with torch.inference_mode(), streams.seeded(_CPU, GNN_EVALUATION):
             found.append(network(batch))
     predicted = torch.cat(found).double().numpy()
     return {name: predicted[:, column] for column, name in enumerate(targets)}

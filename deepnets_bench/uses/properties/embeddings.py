@@ -59,10 +59,10 @@ def _by_batch(
     ghn.eval()
     found = []
     try:
-        with torch.inference_mode(), EVALUATION.seeded(device, GNN_EVALUATION, "embeddings"):
-            for first in range(0, len(graphs), batch_size):
-                part = graphs[first : first + batch_size]
-                batch = GraphBatch.from_graphs(part, ghn.virtual_edges).to(device)
+        for first in range(0, len(graphs), batch_size):
+            part = graphs[first : first + batch_size]
+            batch = GraphBatch.from_graphs(part, ghn.virtual_edges).to(device)
+            with torch.inference_mode(), EVALUATION.seeded(device, GNN_EVALUATION, "embeddings"):
                 found.append(use(batch, ghn.node_states(batch)))
     finally:
         ghn.train(was_training)

@@ -32,7 +32,7 @@ def learning_curves(
     """
     from matplotlib.figure import Figure
 
-    chosen = [row for row in rows if (row.method if row.gnn else "baselines") == mode]
+    chosen = [row for row in rows if row.mode == mode]
     if not chosen:
         raise BadInput(f"There are no results of the mode '{mode}' yet.")
     counts = sorted({row.labels for row in chosen})
@@ -94,6 +94,6 @@ def predicted_against_measured(
         )
         panel.set_xlabel("predicted" + (" (normal score)" if row.method == "direct" else ""))
         panel.set_ylabel(row.target.replace("_", " under "))
-    seed = rows[0].seed
-    figure.suptitle(f"{rows[0].method} · {rows[0].name} · seed {seed} · {rows[0].labels} labels")
+    what = " · ".join(dict.fromkeys((rows[0].method, rows[0].name)))
+    figure.suptitle(f"{what} · seed {rows[0].seed} · {rows[0].labels} labels")
     return figure

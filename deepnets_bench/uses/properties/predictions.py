@@ -14,7 +14,7 @@ import numpy as np
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.system.files import reading, write_atomically
-from deepnets_bench.system.locks import locked, writable
+from deepnets_bench.system.locks import writable
 from deepnets_bench.uses.properties.results import PropertyRow
 
 FOLDER = "predictions"
@@ -41,18 +41,16 @@ def predictions_path(results: Path, row: PropertyRow) -> Path:
 def keep_predictions(results: Path, made: Sequence[Predicted], labels: int) -> None:
     """Write the predictions from `labels` labels of every GNN and of the features of graphs.
 
-    A file has the column index and one for each property, with six digits; properties that are there stay.
+    A file has the column index and one for each property, with six digits; `made` holds all of a file's.
     """
     files: dict[Path, list[Predicted]] = {}
     for each in made:
         if each.row.labels == labels and (each.row.gnn or each.row.method == FEATURES):
             files.setdefault(predictions_path(results, each.row), []).append(each)
     for path, group in files.items():
+        columns = {each.row.target: dict(zip(each.index, each.values, strict=True)) for each in group}
         with writable(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path), writable(path):
-            columns = read_predictions(path) if path.exists() else {}
-            columns |= {each.row.target: dict(zip(each.index, each.values, strict=True)) for each in group}
             write_atomically(path, _text(group[0].index.tolist(), columns).encode())
 
 

@@ -68,7 +68,7 @@ class ReleasedStudy(Study):
         return train, test
 
 
-def released_study(labels: Path, data: Path, names: tuple[str, ...], ghn: GHN, title: str) -> ReleasedStudy:
+def released_study(labels: Path, data: Path, ghn: GHN, title: str) -> ReleasedStudy:
     """The study for a hypernetwork of CIFAR-10 or ImageNet; raises `BadInput` for another, called `title`."""
     classes = ghn.config.num_classes
     if classes not in _TRACKS:
@@ -76,7 +76,7 @@ def released_study(labels: Path, data: Path, names: tuple[str, ...], ghn: GHN, t
             f"{title} was trained for {classes} classes; the released results are of CIFAR-10 (10 classes) "
             "and ImageNet (1000)."
         )
-    return ReleasedStudy(load_track(_TRACKS[classes]), labels, data, None, names, PUBLISHED)
+    return ReleasedStudy(load_track(_TRACKS[classes]), labels, data, protocol=PUBLISHED)
 
 
 def predict_as_published(study: ReleasedStudy, ghn: GHN, sink: Sink, identity: Mapping[str, str]) -> None:

@@ -9,8 +9,6 @@ from pydantic import Field
 
 from deepnets_bench.uses.rows import Row, append_rows, read_rows
 
-RESULTS = "results.csv"
-
 
 class PropertyRow(Row):
     """Kendall's tau between predicted and measured values of the test architectures.
@@ -50,6 +48,11 @@ class PropertyRow(Row):
         """What is compared: the GNN where there is one, else the method."""
         options = "" if self.gnn_options == "{}" else f" {self.gnn_options}"
         return f"{self.gnn}{options}" if self.gnn else self.method
+
+    @property
+    def mode(self) -> str:
+        """In which table the row stands: its method, or 'baselines' where there is no GNN."""
+        return self.method if self.gnn else "baselines"
 
     @property
     def key(self) -> tuple[str, str, str, str, str, int, str, int, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,8 @@ from deepnets_bench.uses.properties.heads import HEADS, Head, boosting, constant
 from deepnets_bench.uses.properties.predictions import FEATURES, Predicted, keep_predictions
 from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
 from deepnets_bench.uses.properties.results import PropertyRow, append_results, read_results
-from deepnets_bench.uses.properties.targets import NAMES, Targets, read_targets, sample_of
+from deepnets_bench.uses.properties.targets import NAMES, Targets, digest_of, read_targets, sample_of
+from deepnets_bench.uses.properties.zero_cost import SCORES, zero_cost_scores
 from deepnets_bench.uses.recipe import RECIPES
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from deepnets_bench.gnn import GNNIdentity
     from deepnets_bench.harness.protocol.tracks import Track
 
-_UNTRAINED = "ghn2"
+_UNTRAINED_GNN = "ghn2"
+_UNTRAINED = f"untrained {_UNTRAINED_GNN}, svr"
+_MEAN = "mean of labels"
+_IDENTITY = ("gnn", "gnn_options", "gnn_digest", "source")
 Sink = Callable[["Study", list[Predicted]], None]
 
 
@@ -55,7 +59,7 @@ class Study:
     @cached_property
     def targets(self) -> tuple[Targets, Targets]:
         """Training and test architectures; raises what `read_targets` does, and for other architectures."""
-        train, test = read_targets(self.labels, self.names, self.protocol)
+        train, test = read_targets(self.labels, self.names, self.protocol, self.track)
         for part in (train, test):
             for index, fingerprint in zip(part.index.tolist(), part.fingerprints, strict=True):
                 if program_of(self._tasks[part.split][index]).network.fingerprint() != fingerprint:
@@ -68,11 +72,7 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """12 hexadecimal digits of the labels and times that were used."""
-        found = hashlib.sha256()
-        for part in self.targets:
-            for values in (part.index, *(part.values[name] for name in self.names)):
-                found.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
-        return found.hexdigest()[:12]
+        return digest_of(self.targets, self.names)
 
     @cached_property
     def programs(self) -> tuple[list[Program], list[Program]]:
@@ -129,24 +129,29 @@ def kendall(predicted: np.ndarray, measured: np.ndarray) -> float:
     return 0.0 if np.isnan(tau) else float(tau)
 
 
-def baselines(study: Study, seeds: Sequence[int], sink: Sink) -> None:
-    """Costs, features of graphs, an untrained hypernetwork, zero-cost scores, and the mean of the labels."""
+def baselines(study: Study, seeds: Sequence[int], path: Path) -> None:
+    """Costs, features of graphs, an untrained hypernetwork, zero-cost scores, and the mean of the labels.
+
+    Only what the results file at `path` lacks is made.
+    """
     train, test = study.targets
+    sink, todo = sink_of(path), partial(missing, path, study, seeds=seeds)
     for name in COSTS:
         columns = (train.costs[name][:, None], test.costs[name][:, None])
-        _fit(study, name, signed, columns, seeds, sink)
-    _fit(
-        study, "mean of labels", constant, (np.zeros((len(train), 1)), np.zeros((len(test), 1))), seeds, sink
-    )
-    features = [np.stack([graph_features(graph) for graph in graphs]) for graphs in study.graphs]
-    _fit(study, FEATURES, boosting, (features[0], features[1]), seeds, sink)
-    classes = images_of(study.track, study.images).num_classes
-    for seed in seeds:
-        ghn = build_ghn(study.track, identify(_UNTRAINED), num_classes=classes, seed=seed)
+        _fit(study, name, signed, columns, todo(name), sink)
+    nothing = (np.zeros((len(train), 1)), np.zeros((len(test), 1)))
+    _fit(study, _MEAN, constant, nothing, todo(_MEAN), sink)
+    if left := todo(FEATURES):
+        features = [np.stack([graph_features(graph) for graph in graphs]) for graphs in study.graphs]
+        _fit(study, FEATURES, boosting, (features[0], features[1]), left, sink)
+    for seed in todo(_UNTRAINED):
+        classes = images_of(study.track, study.images).num_classes
+        ghn = build_ghn(study.track, identify(_UNTRAINED_GNN), num_classes=classes, seed=seed)
         vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
-        _fit(study, f"untrained {_UNTRAINED}, svr", HEADS["svr"], (vectors[0], vectors[1]), [seed], sink)
+        _fit(study, _UNTRAINED, HEADS["svr"], (vectors[0], vectors[1]), [seed], sink)
+    for seed in sorted({seed for name in SCORES for seed in todo(name)}):
         scores = [_zero_cost(study, programs, seed) for programs in study.programs]
-        for name in scores[0]:
+        for name in SCORES:
             _fit(study, name, signed, (scores[0][name], scores[1][name]), [seed], sink)
 
 
@@ -180,45 +185,53 @@ def direct(study: Study, gnn: GNNIdentity, seeds: Sequence[int], sink: Sink) -> 
                     predicted[name],
                     name,
                     method="direct",
-                    gnn=gnn.name,
-                    gnn_options=canonical_json(gnn.options),
-                    gnn_digest=gnn.digest,
                     seed=seed,
                     labels=count,
                     cpu_seconds=spent,
+                    **columns_of(gnn),
                 )
                 for name in study.names
             ]
             sink(study, made)
 
 
+def columns_of(gnn: GNNIdentity) -> dict[str, str]:
+    """The columns of a row that say which GNN it is of."""
+    return {"gnn": gnn.name, "gnn_options": canonical_json(gnn.options), "gnn_digest": gnn.digest}
+
+
 def missing(
     path: Path,
     study: Study,
     method: str,
-    gnn: str,
-    options: str,
     seeds: Sequence[int],
-    source: str = "",
+    identity: Mapping[str, str] = MappingProxyType({}),
 ) -> list[int]:
-    """The seeds for which a results file lacks rows of a method and GNN on these labels.
+    """The seeds for which a results file lacks rows of a method on these labels.
 
-    `source` is the digest of the hypernetwork, where the method reads one.
+    `identity` are the columns that say of which GNN and hypernetwork. Raises `BadInput` where the file has
+    such rows of another source of the GNN, or of another hypernetwork.
     """
-    rows = read_results(path) if path.exists() else []
-    wanted = {(name, count) for name in study.names for count in study.counts()}
-    return [
-        seed
-        for seed in seeds
-        if not wanted
-        <= {
-            (row.target, row.labels)
-            for row in rows
-            if (row.method, row.gnn, row.gnn_options, row.source, row.seed)
-            == (method, gnn, options, source, seed)
-            and (row.labels_digest, row.protocol_digest) == (study.digest, study.protocol.digest())
-        }
+    gnn, options, digest, source = (
+        identity.get(name, PropertyRow.model_fields[name].default) for name in _IDENTITY
+    )
+    rows = [
+        row
+        for row in (read_results(path) if path.exists() else [])
+        if (row.method, row.gnn, row.gnn_options) == (method, gnn, options)
+        and (row.labels_digest, row.protocol_digest) == (study.digest, study.protocol.digest())
+        and row.seed in seeds
     ]
+    for row in rows:
+        if (row.gnn_digest, row.source) != (digest, source):
+            other = "hypernetwork with" if row.gnn_digest == digest else "source of"
+            raise BadInput(
+                f"{path} holds results of another {other} GNN {row.name}, seed {row.seed}; keep each in a "
+                "file of its own (--out)."
+            )
+    held = {(row.seed, row.target, row.labels) for row in rows}
+    wanted = [(name, count) for name in study.names for count in study.counts()]
+    return [seed for seed in seeds if any((seed, *each) not in held for each in wanted)]
 
 
 def sink_of(path: Path) -> Sink:
@@ -264,8 +277,6 @@ def _fit(
 
 
 def _zero_cost(study: Study, programs: Sequence[Program], seed: int) -> dict[str, np.ndarray]:
-    from deepnets_bench.uses.properties.zero_cost import SCORES, zero_cost_scores
-
     images, labels = next(iter(images_of(study.track, study.images).train.batches(64)))
     found = [zero_cost_scores(program, images, labels, seed) for program in programs]
     return {name: np.array([[scores[name]] for scores in found]) for name in SCORES}

@@ -9,6 +9,7 @@ from deepnets_bench.leaderboard.aggregate import mean, sample_std
 from deepnets_bench.leaderboard.inference import REFERENCES, Analysis, Family, analyse
 from deepnets_bench.leaderboard.table import Table
 from deepnets_bench.leaderboard.verdict import LETTERS
+from deepnets_bench.uses.properties.bounds import Bounds
 from deepnets_bench.uses.properties.predictions import FEATURES
 from deepnets_bench.uses.properties.results import PropertyRow
 from deepnets_bench.uses.properties.targets import NAMES
@@ -17,18 +18,19 @@ PRIMARY = "accuracy"  # tested alone; the other properties are one family
 MODES = ("direct", "svr", "ridge", "boosting", "published", "baselines")
 _TESTED = frozenset(MODES[:4])
 _REFERENCES = (FEATURES, *REFERENCES)
+_NO_BOUNDS = Bounds()
 _SEEDS = "a seed is another sample of labels and other initial weights"
 _ORDERS = "five orders of the same labels for one hypernetwork, which tell nothing of others"
 
 
 def property_table(
-    rows: Sequence[PropertyRow], mode: str, labels: int | None = None, bounds: Mapping[str, float | None] = {}
+    rows: Sequence[PropertyRow], mode: str, labels: int | None = None, bounds: Bounds = _NO_BOUNDS
 ) -> Table:
     """One mode at one number of labels, the largest by default: mean ± std of tau over seeds, and letters.
 
-    GNNs stand beside the features of graphs, the bar that they must pass, where `rows` has these. `bounds` is
-    what a perfect predictor would reach, by property (`reliability.noise_bound`). Raises `BadInput` where
-    there are no rows of the mode, or of several sets of labels, tracks or hypernetworks.
+    GNNs stand beside the features of graphs, the bar that they must pass, where `rows` has these. Notes say
+    `bounds`, or why there are none. Raises `BadInput` where there are no rows of the mode, or of several sets
+    of labels, tracks, hypernetworks or sources of a GNN.
     """
     chosen = _of_mode(rows, mode)
     counts = sorted({row.labels for row in chosen})
@@ -56,9 +58,11 @@ def property_table(
         f"deviation (ddof=1); {_ORDERS if mode == 'published' else _SEEDS}.",
         *_sentences(analyses),
     ]
-    known = [f"{name} {tau:.2f}" for name, tau in bounds.items() if tau is not None and name in runs]
+    known = [f"{name} {tau:.2f}" for name, tau in bounds.taus.items() if tau is not None and name in runs]
     if known:
         notes.append(f"A perfect predictor would reach, by the noise of the labels: {', '.join(known)}.")
+    if bounds.note:
+        notes.append(bounds.note)
     return Table(f"Property prediction · {mode} · {count} labels", tuple(headers), cells, tuple(notes))
 
 
@@ -66,7 +70,7 @@ def _of_mode(rows: Sequence[PropertyRow], mode: str) -> list[PropertyRow]:
     """The rows of a mode; raises what `property_table` says."""
     if mode not in MODES:
         raise UnknownName("mode", mode, MODES)
-    chosen = [row for row in rows if (row.method if row.gnn else "baselines") == mode]
+    chosen = [row for row in rows if row.mode == mode]
     if not chosen:
         raise BadInput(f"There are no results of the mode '{mode}' yet.")
     if len({(row.labels_digest, row.protocol_digest) for row in chosen}) > 1:
@@ -79,18 +83,20 @@ def _of_mode(rows: Sequence[PropertyRow], mode: str) -> list[PropertyRow]:
         )
     if twice := _twice([row for row in chosen if row.labels == max(row.labels for row in chosen)]):
         raise BadInput(
-            f"The results of the mode '{mode}' are of two hypernetworks with {twice}; keep each in a file of "
-            "its own (--out)."
+            f"The results of the mode '{mode}' are of two {twice}; keep each in a file of its own (--out)."
         )
     return chosen
 
 
 def _twice(rows: Sequence[PropertyRow]) -> str:
-    """A GNN and seed with rows of two hypernetworks; '' where there is none."""
-    sources: dict[tuple[str, int], str] = {}
+    """A GNN and seed with rows of two hypernetworks or two sources of the GNN; '' where there is none."""
+    first: dict[tuple[str, int], PropertyRow] = {}
     for row in rows:
-        if sources.setdefault((row.name, row.seed), row.source) != row.source:
-            return f"GNN {row.name} and seed {row.seed}"
+        other = first.setdefault((row.name, row.seed), row)
+        if row.gnn_digest != other.gnn_digest:
+            return f"sources of GNN {row.name} with seed {row.seed}"
+        if row.source != other.source:
+            return f"hypernetworks with GNN {row.name} and seed {row.seed}"
     return ""
 
 
@@ -111,7 +117,7 @@ def rows_of_run(
 
     Raises `UnknownName` for a line that there is not, `BadInput` for a seed.
     """
-    of_mode = [row for row in rows if (row.method if row.gnn else "baselines") == mode]
+    of_mode = [row for row in rows if row.mode == mode]
     names = list(dict.fromkeys(row.name for row in of_mode))
     if name not in names:
         raise UnknownName("GNN" if mode != "baselines" else "baseline", name, names, f"of the mode '{mode}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from deepnets_bench.errors import BadInput
+from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.uses.labels import PROPERTIES, Label, read_labels
+from deepnets_bench.uses.labelling import check_track
+from deepnets_bench.uses.labels import PROPERTIES, Label, check_alike, read_labels
 from deepnets_bench.uses.properties.protocol import PROTOCOL, Protocol
 from deepnets_bench.uses.timing import TIMES, InferenceTime, read_times
 
@@ -41,21 +44,35 @@ class Targets:
 
 
 def read_targets(
-    path: Path, names: Sequence[str] = NAMES, protocol: Protocol = PROTOCOL
+    path: Path, names: Sequence[str] = NAMES, protocol: Protocol = PROTOCOL, track: Track | None = None
 ) -> tuple[Targets, Targets]:
     """The training and the test architectures of a label file, times from times.csv beside it.
 
-    Raises `BadInput` for a property without labels, too few of them, or one that is constant.
+    Raises `BadInput` for labels of several tracks or recipes, or of another track than the one given, for a
+    property without labels, too few of them, or one that is constant.
     """
     if not path.exists():
         both = f"{protocol.train_split},{protocol.test_split}"
         command = _COMMAND.format(split=both, count=protocol.tested)
         raise BadInput(f"There are no labels at {path}; {command} makes them.")
     labels = read_labels(path)
+    check_alike(labels, f"The labels of {path}")
+    if track is not None:
+        for label in labels[:1]:
+            check_track(label, track, path)
     times = read_times(path.with_name(TIMES)) if SPEED in names and path.with_name(TIMES).exists() else []
     train = _targets(path, labels, times, protocol.train_split, protocol.labels[-1], names)
     test = _targets(path, labels, times, protocol.test_split, protocol.tested, names)
     return train, test
+
+
+def digest_of(parts: Sequence[Targets], names: Sequence[str]) -> str:
+    """12 hexadecimal digits of the labels and times of training and test architectures."""
+    found = hashlib.sha256()
+    for part in parts:
+        for values in (part.index, *(part.values[name] for name in names)):
+            found.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    return found.hexdigest()[:12]
 
 
 def sample_of(count: int, known: int, seed: int) -> np.ndarray:
