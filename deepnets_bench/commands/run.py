@@ -272,8 +272,10 @@ def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
     from deepnets_bench.harness.runs.job import RESULTS
     from deepnets_bench.leaderboard.table import print_table
 
-    if (folder / RESULTS).exists():
-        board = Leaderboard(folder, track, version=track.version, smoke=smoke or not track.comparable)
+    if not (folder / RESULTS).exists():
+        return
+    board = Leaderboard(folder, track, version=track.version, smoke=smoke or not track.comparable)
+    if any(entry.seeds for entry in board.board.entries):  # else there are reasons only, which were said
         print_table(board.tables()[0], Console())
 
 

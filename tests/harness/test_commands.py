@@ -119,6 +119,22 @@ def test_a_checkpoint_of_a_file_is_scored_when_it_is_trusted_and_neighbours_are_
     assert command(folder, *arguments, "--trust").returncode == 0
 
 
+def test_a_run_in_which_all_fails_says_why_and_ranks_nothing(folder):
+    (folder / "nan.py").write_text(
+        "import torch\n"
+        "class Nan(torch.nn.Module):\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "    def forward(self, x, batch):\n"
+        "        return x * float('nan')\n"
+    )
+    done = command(folder, "run", "--gnn", "nan.py", "--track", "tiny.toml", "--out", "nan")
+    assert done.returncode == 1
+    assert "0 ok, 1 failed, 0 skipped" in done.stderr
+    assert "NaN or infinity" in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -226,7 +226,29 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
     assert len(list(tmp_path.glob("runs/mlp-*/tensorboard/events.out.tfevents.*"))) == 1
 
 
-def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no_row(data, tmp_path):
+def test_a_job_of_which_no_network_could_be_evaluated_has_failed(data, tmp_path):
+    track = tiny_track(training={"steps": 2, "warmup_steps": 0, "max_failures": 10})
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import torch\n"
+        "class Nan(torch.nn.Module):\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "        self.linear = torch.nn.Linear(dim, dim)\n"
+        "    def forward(self, x, batch):\n"
+        "        return self.linear(x) * float('nan')\n"
+    )
+    dataset = prepare_dataset(track, data)
+    (outcome,) = run_jobs([Job(track, identify(f"{mine}:Nan"), 0)], dataset, tmp_path, CPU, Silent())
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("no network of any split could be evaluated, the first one because GNN")
+    assert "4 networks failed in training, the last one because" in outcome.reason
+    rows = read_rows(tmp_path / RESULTS)
+    assert [(row.status, row.reason) for row in rows] == [("failed", outcome.reason)] * 3
+    assert validate(tmp_path / RESULTS) == []
+
+
+def test_an_interrupted_run_stops_its_jobs_writes_no_row_and_goes_on_from_its_checkpoints(data, tmp_path):
     track = tiny_track(training={"steps": 100_000, "checkpoint_interval": 100_000})
 
     class Interrupting(Silent):
