@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, one_line
+from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, located, one_line
 from deepnets_bench.gnn.conventions import (
     EDGES,
     arguments_of,
@@ -89,7 +89,7 @@ class GNNSpec:
             raise
         except Exception as error:
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise BadInput(f"GNN '{self.name}' cannot be built with {given}: {one_line(error)}") from error
+            raise BadInput(f"GNN '{self.name}' cannot be built with {given}: {located(error)}.") from error
         return adapt(module, self.name, self.edges, options)
 
 

@@ -147,6 +147,22 @@ def test_file_that_raises_names_the_error(tmp_path):
         resolve(f"{path}:MyGNN")
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("print(no_such_name)", r"NameError: name 'no_such_name' is not defined \(mine.py, line 10\)\.$"),
+        ("import no_such_package", r"No module named 'no_such_package' \(mine.py, line 10\)\.$"),
+        ("def", r"SyntaxError: invalid syntax \(mine.py, line 10\)\.$"),
+    ],
+)
+def test_a_file_that_fails_says_in_which_line_and_no_forms_of_names(line, sentence, tmp_path):
+    (tmp_path / "mine.py").write_text(FILE + line)
+    with pytest.raises(BadInput, match=sentence) as error:
+        resolve(f"{tmp_path}/mine.py:MyGNN")
+    assert "cannot be imported: " in str(error.value)
+    assert isinstance(error.value.__cause__, Exception)
+
+
 def install(monkeypatch, **plugins):
     points = [EntryPoint(name, value, gnn.ENTRY_POINTS) for name, value in plugins.items()]
     monkeypatch.setattr(registry, "entry_points", lambda group: points if group == gnn.ENTRY_POINTS else [])
@@ -592,6 +608,16 @@ def test_check_remarks_on_what_is_permitted(target, property_, sentence, batch):
     assert re.search(sentence, remarks[property_])
 
 
+def test_check_names_the_line_of_the_users_file_and_keeps_the_exception(batch):
+    results = check(spec_of("mine", Raises), 8, batch=batch)
+    (failed,) = (result for result in results if result.problem)
+    assert re.search(r"raises KeyError: 'level' \(test_gnn.py, line \d+\)\.$", failed.problem)
+    assert isinstance(failed.error, KeyError)
+    with pytest.raises(BadInput) as error:
+        require(spec_of("mine", Raises), 8, batch=batch)
+    assert isinstance(error.value.__cause__, KeyError)
+
+
 def test_check_passes_what_keeps_the_contract_and_leaves_the_random_state(batch):
     state = torch.random.get_rng_state()
     assert problems(Passing, batch) == {}
@@ -681,6 +707,11 @@ def test_check_command(app, tmp_path):
     out = CliRunner().invoke(app, ["gnn", "check", f"{path}:MyGNN"])
     assert "FAIL  finite output: forward returns NaN" in out.output
     assert "breaks the contract in" in str(out.exception)
+
+    path.write_text(FILE.replace("return x", "return x + None"))
+    out = CliRunner().invoke(app, ["gnn", "check", f"{path}:MyGNN"])
+    assert "(mine.py, line 9)." in out.output
+    assert isinstance(out.exception.__cause__, TypeError)  # what --debug shows
 
     out = CliRunner().invoke(app, ["gnn", "check", "gat", "--device", "gpu"])
     assert "Device 'gpu' is not supported: give auto, cpu, cuda or cuda:N." in str(out.exception)
