@@ -233,6 +233,8 @@ def _edge_order(trial: _Trial) -> str | None:
 
 
 def _edges_declared(trial: _Trial) -> str | None:
+    if trial.edges == "undeclared":
+        return Remark("edges is not declared; set edges = 'none', 'forward', 'both' or 'virtual'.")
     batch = trial.batch
     one_hop = {"virtual_edge_index": batch.edge_index, "distance": torch.ones_like(batch.edge_index[0])}
     if trial.edges in ("none", "forward", "both") and differ(

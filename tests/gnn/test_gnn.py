@@ -597,6 +597,7 @@ class Detached(Passing):
         (DropoutInEval, "deterministic in eval mode", "draws random numbers in eval mode"),
         (UnusedParameter, "finite gradients", r"parameter spare.weight \(and 1 more\) gets no gradient"),
         (Detached, "finite gradients", "the output has no gradient"),
+        (Passing, "edges as declared", "edges is not declared; set edges = 'none', 'forward', 'both' or 'vi"),
         # index_add wants one type; under autocast the linear layer returns another than x has.
         (Passing, "mixed precision", "not with --precision bf16: forward raises RuntimeError"),
     ],
