@@ -256,6 +256,21 @@ def test_library_model_gets_the_width_and_asks_for_the_rest():
     assert spec.build(8, num_layers=2, heads=2).module.in_channels == 8
 
 
+@pytest.mark.parametrize("name", ["gat", "ghn3", "transformer"])
+def test_heads_that_do_not_divide_the_width_are_refused(name):
+    heads = resolve(name).options["heads"]
+    sentence = rf"dim must be a multiple of heads \({heads}\) of GNN '{name}', not 30\."
+    with pytest.raises(BadInput, match=sentence):
+        resolve(name).construct(30)
+    with pytest.raises(BadInput, match=r"dim must be a multiple of heads \(3\)"):
+        resolve(name).construct(32, heads=3)
+
+
+def test_a_text_where_the_default_is_a_number_is_refused():
+    with pytest.raises(BadInput, match=r"^Option layers of GNN 'gat' takes a value such as 4, not 'abc'\.$"):
+        resolve("gat").construct(32, layers="abc")
+
+
 def test_edge_features_of_another_width_are_refused():
     with pytest.raises(BadInput, match=r"edge_dim of GNN 'torch_geometric\.nn:GATConv' must be 3"):
         resolve("torch_geometric.nn:GATConv").build(8, edge_dim=4)
