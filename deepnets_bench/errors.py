@@ -62,10 +62,12 @@ class UnknownName(BadInput):
     def __init__(self, kind: str, query: str, choices: Iterable[str], where: str = "") -> None:
         self.kind, self.query, self.choices = kind, query, tuple(choices)
         spelt = {choice.lower(): choice for choice in self.choices}
-        near = get_close_matches(query.lower(), spelt, n=1, cutoff=0.5)
+        near = get_close_matches(query.lower(), spelt, n=1, cutoff=0.6)
         hint = f" Did you mean '{spelt[near[0]]}'?" if near else ""
         place = f" {where}" if where else ""
-        listed = ", ".join(self.choices) or "none"
+        more = len(self.choices) - _MOST_CHOICES
+        listed = ", ".join(self.choices[:_MOST_CHOICES]) or "none"
+        listed += f" and {more} more" if more > 0 else ""
         super().__init__(f"Unknown {kind} '{query}'{place}.{hint} Choices: {listed}.")
 
 

@@ -95,11 +95,22 @@ def test_class_path():
         ("torch_geometric.nn:GraphUnet", "Did you mean 'GraphUNet'"),
         ("deepnets_bench.gnn:EDGES", "is a dict, not a GNN class"),
         ("./no_such_file.py:MyGNN", "There is no file no_such_file.py"),
+        ("/tmp", "'/tmp' is no Python file; a GNN is a registered name, a file"),
+        ("./mine.txt:MyGNN", "'./mine.txt:MyGNN' is no Python file; a GNN is"),
+        ("..mine:MyGNN", "'..mine:MyGNN' is no Python file; a GNN is"),
     ],
 )
 def test_bad_paths_are_one_sentence(name, sentence):
     with pytest.raises(BadInput, match=sentence):
         resolve(name)
+
+
+def test_a_miss_among_many_classes_guesses_nothing_and_lists_the_first():
+    with pytest.raises(UnknownName) as error:
+        resolve("torch_geometric.nn:Nope")
+    assert "Did you mean" not in str(error.value)
+    assert str(error.value).count(", ") < 40
+    assert re.search(r" and \d+ more\.$", str(error.value))
 
 
 FILE = """
