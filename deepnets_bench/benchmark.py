@@ -183,8 +183,9 @@ class Benchmark:
         from deepnets_bench.harness.training.scoring import pick_device, score_splits
 
         title = str(ghn) if isinstance(ghn, (str, Path)) else "hypernetwork"
-        target, dataset = pick_device(device), self._prepare(self.track)
+        target = pick_device(device)
         model = (ghn if isinstance(ghn, GHN) else GHN.load(Path(ghn), trust)).to(target)
+        dataset = self._prepare(self.track)
         images = load_images(self.track.images, self.images).to(target)
         if model.config.num_classes != images.num_classes:
             raise BadInput(

@@ -155,6 +155,7 @@ def test_a_run_in_which_all_fails_says_why_and_ranks_nothing(folder):
         (["run", "--gnn", "gat", "--device", "cuda:0", "--devices", "2"], "give --device cuda, not cuda:0"),
         (["run", "--gnn", "gat", "--device", "xla", "--scheduler", "tcp://a:1"], "Device 'xla' is not supp"),
         (["eval", "tiny.toml", "--device", "meta", "--data", "none"], "Device 'meta' is not supported"),
+        (["eval", "tiny.toml", "--data", "none"], "tiny.toml is no hypernetwork's checkpoint (expected"),
         (
             ["eval", "tiny.toml", "--split", "tset", "--data", "none"],
             "Unknown split 'tset' of track 'digits'",
