@@ -72,6 +72,13 @@ LISTS = {
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_has_a_line_a_paragraph_which_any_terminal_wraps(path):
+    help_ = COMMANDS[path].help
+    assert help_
+    assert "\n" not in help_.replace("\n\n", "")
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_an_option_that_is_no_list_is_refused_twice(path):
     options = [param for param in COMMANDS[path].params if param.param_type_name == "option"]
     assert {option.name for option in options if option.multiple} == LISTS.get(path, set())
