@@ -46,7 +46,10 @@ def _paragraphs(text: str) -> str:
 
 
 def listed(values: Iterable[str] | None) -> list[str]:
-    """The entries of a list that is given with commas, by repeating the option, or both; each once."""
+    """The entries of a list that is given with commas, by repeating the option, or both; each once.
+
+    Raises `BadInput` for an empty one.
+    """
     return _entries(part for value in values or () for part in value.split(","))
 
 
@@ -77,7 +80,12 @@ def whole_numbers(values: Iterable[str], what: str = "Seeds") -> list[int]:
 
 
 def _entries(parts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    entries = [part.strip() for part in parts]
+    if not all(entries):
+        raise BadInput(
+            f"The list '{','.join(entries)}' has an empty item; write one comma between two items."
+        )
+    return list(dict.fromkeys(entries))
 
 
 def _gnns(value: str) -> Iterator[str]:

@@ -161,7 +161,8 @@ def test_a_run_in_which_all_fails_says_why_and_ranks_nothing(folder):
             "Unknown split 'tset' of track 'digits'",
         ),
         (["leaderboard", "show"], "make one with `deepnets-bench run --gnn gat --track digits`"),
-        (["run", "--gnn", ","], "Give at least one GNN"),
+        (["run", "--gnn", ","], "The list ',' has an empty item"),
+        (["run", "--gnn", "mlp", "--seeds", "0,,1"], "The list '0,,1' has an empty item"),
         (["run", "--gnn", "gat", "--log", "wandb"], "Unknown log 'wandb'. Choices: tensorboard."),
         (
             ["run", "--gnn", "gat", "--jobs", "2", "--scheduler", "tcp://a:1"],
