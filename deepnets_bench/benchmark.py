@@ -130,8 +130,8 @@ class Benchmark:
         folder = Path("leaderboards") / track.name if out is None else Path(out)
         self._say(f"Track {track.name} v{track.version} ({track.label}): {track.description}")
         with connected(scheduler) as cluster:  # first, for it may not answer
-            make_folder(folder)
             dataset = self._prepare(track)
+            make_folder(folder)
             planned = [Job(track, each, seed, tuning_trials) for each in gnns for seed in numbers]
             todo = unfinished(planned, dataset, folder)
             self._announce(planned, todo, folder)

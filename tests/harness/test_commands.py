@@ -142,7 +142,7 @@ def test_a_run_in_which_all_fails_says_why_and_ranks_nothing(folder):
         (["run", "--gnn", "GCN"], "Did you mean 'gcn'?"),
         (["run", "--gnn", "gat", "--track", "digit"], "Did you mean 'digits'?"),
         (["run", "--gnn", "gat", "--seeds", "0,x"], "Seeds are whole numbers"),
-        (["run", "--gnn", "gat", "--out", "tiny.toml/x"], "cannot be made"),
+        (["run", "--gnn", "gat", "--track", "tiny.toml", "--out", "tiny.toml/x"], "cannot be made"),
         (["run", "--gnn", "no_such_gnn", "--gnn", "mlp"], "Unknown GNN 'no_such_gnn'"),
         (["run", "--gnn", "gat", "--track", "digits", "--track", "cifar10"], "--track is given 2 times"),
         (
@@ -179,6 +179,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(folder, arguments, message):
     assert "Traceback" not in done.stderr
     assert not (folder / "leaderboards" / "digits").exists()
     assert not (folder / "none").exists()
+
+
+def test_a_run_without_its_images_leaves_no_folder_of_results(folder):
+    pytest.importorskip("torchvision", reason="needs the extra 'vision'")
+    done = command(folder, "run", "--gnn", "mlp", "--track", "cifar10", "--images", "none")
+    assert done.returncode == 2
+    assert "There is no folder none with the images of 'cifar10'" in done.stderr
+    assert not (folder / "leaderboards" / "cifar10").exists()
 
 
 def test_track_list_and_show(tmp_path):
