@@ -41,7 +41,7 @@ COMMANDS = {
     "deepnets-bench run --gnn mlp --smoke --out mine": _small(
         "deepnets-bench run --gnn mlp --track tiny.toml --smoke"
     ),
-    "deepnets-bench run --gnn mlp --smoke --resume": _small(f"{DEMO} --resume"),
+    "deepnets-bench run --gnn mlp --smoke --no-resume": _small(f"{DEMO} --no-resume"),
     "deepnets-bench run --gnn mlp --seeds 0": _small(DEMO),
     "deepnets-bench run --gnn mlp,gat --smoke --out mine": _small(DEMO),
     "deepnets-bench run --gnn mlp,gat --seeds all --out mine": _small(DEMO),

@@ -120,6 +120,7 @@ def carry_out(
     import torch
 
     from deepnets_bench.harness.images.loading import load_images
+    from deepnets_bench.harness.training.checkpoint import remove_checkpoints
     from deepnets_bench.harness.training.distributed import Compute, Rank
     from deepnets_bench.harness.training.scoring import pick_device, score_splits
 
@@ -147,6 +148,8 @@ def carry_out(
     }
     rows = result_rows(job, dataset, _outcomes(measured, state, results))
     append_rows(out / RESULTS, rows)
+    if all(row.status == "ok" for row in rows):  # else the next run has only to evaluate
+        remove_checkpoints(folder)
     return rows
 
 
