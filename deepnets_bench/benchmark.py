@@ -99,7 +99,7 @@ class Benchmark:
         devices: int = 1,
         jobs: int | None = None,
         scheduler: str | None = None,
-        resume: bool = False,
+        resume: bool = True,
         tensorboard: bool = False,
         tuning_trials: int = 0,
     ) -> pd.DataFrame:
@@ -115,8 +115,8 @@ class Benchmark:
         `smoke` runs everything once, in little, and `precision` (32, bf16, fp16) differs from the track's:
         such rows are marked as not comparable. `device` is auto, cpu, cuda or cuda:N; `devices` processes
         train a job together, one a GPU. `jobs` run at a time, as many as there are cores when not given and
-        one on a GPU; with `scheduler`, the address of a Dask scheduler, its workers run them. `resume`
-        continues interrupted trainings; `tensorboard` writes event files beside each curve.csv.
+        one on a GPU; with `scheduler`, the address of a Dask scheduler, its workers run them. Interrupted
+        trainings go on, or anew without `resume`; `tensorboard` writes event files beside each curve.csv.
         `tuning_trials` declares how many settings of the GNN were trained on the track to find this one.
 
         Raises `RunFailed` where a job has failed or took too long, after all jobs have ended: it has left a
@@ -130,8 +130,8 @@ class Benchmark:
         folder = Path("leaderboards") / track.name if out is None else Path(out)
         self._say(f"Track {track.name} v{track.version} ({track.label}): {track.description}")
         with connected(scheduler) as cluster:  # first, for it may not answer
-            make_folder(folder)
             dataset = self._prepare(track)
+            make_folder(folder)
             planned = [Job(track, each, seed, tuning_trials) for each in gnns for seed in numbers]
             todo = unfinished(planned, dataset, folder)
             self._announce(planned, todo, folder)
@@ -183,8 +183,9 @@ class Benchmark:
         from deepnets_bench.harness.training.scoring import pick_device, score_splits
 
         title = str(ghn) if isinstance(ghn, (str, Path)) else "hypernetwork"
-        target, dataset = pick_device(device), self._prepare(self.track)
+        target = pick_device(device)
         model = (ghn if isinstance(ghn, GHN) else GHN.load(Path(ghn), trust)).to(target)
+        dataset = self._prepare(self.track)
         images = load_images(self.track.images, self.images).to(target)
         if model.config.num_classes != images.num_classes:
             raise BadInput(
@@ -219,7 +220,7 @@ class Benchmark:
             with view(self._console) as shown:
                 return run_jobs(todo, dataset, out, options, shown, cluster)
         except KeyboardInterrupt:
-            self._say("Interrupted; the same run with resume (--resume) goes on from here.")
+            self._say("Interrupted; the same run goes on from here.")
             raise
 
     def _announce(self, planned: Sequence[Job], todo: Sequence[Job], folder: Path) -> None:

@@ -24,7 +24,7 @@ from deepnets_bench.commands import (
     search,
     train,
 )
-from deepnets_bench.commands.options import make_strict
+from deepnets_bench.commands.options import refine
 from deepnets_bench.errors import DeepNetsError
 from deepnets_bench.system.terminal import show_in_any_encoding
 
@@ -51,7 +51,7 @@ for module in (
     doctor,
 ):
     module.register(app)
-make_strict(app)
+refine(app)
 
 
 def _print_version(value: bool) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from traceback import walk_tb
 
 _LONGEST = 2000  # of a message
+_MOST_CHOICES = 40  # in a message
+_OURS = Path(__file__).parent, Path(sysconfig.get_path("stdlib"))
 
 
 class DeepNetsError(Exception):
@@ -57,10 +62,12 @@ class UnknownName(BadInput):
     def __init__(self, kind: str, query: str, choices: Iterable[str], where: str = "") -> None:
         self.kind, self.query, self.choices = kind, query, tuple(choices)
         spelt = {choice.lower(): choice for choice in self.choices}
-        near = get_close_matches(query.lower(), spelt, n=1, cutoff=0.5)
+        near = get_close_matches(query.lower(), spelt, n=1, cutoff=0.6)
         hint = f" Did you mean '{spelt[near[0]]}'?" if near else ""
         place = f" {where}" if where else ""
-        listed = ", ".join(self.choices) or "none"
+        more = len(self.choices) - _MOST_CHOICES
+        listed = ", ".join(self.choices[:_MOST_CHOICES]) or "none"
+        listed += f" and {more} more" if more > 0 else ""
         super().__init__(f"Unknown {kind} '{query}'{place}.{hint} Choices: {listed}.")
 
 
@@ -81,6 +88,26 @@ def one_line(error: BaseException) -> str:
     """The type and the first line of a foreign exception, for a sentence."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def located(error: BaseException) -> str:
+    """`one_line`, and the last line of the user's own source that the exception went through.
+
+    That is source of neither this package nor an installed library; an exception that met none has no place.
+    """
+    places = [
+        f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        for frame, line in walk_tb(error.__traceback__)
+        if _is_users(frame.f_code.co_filename)
+    ]
+    said = isinstance(error, SyntaxError)  # whose text names the line already
+    return one_line(error) + (places[-1] if places and not said else "")
+
+
+def _is_users(file: str) -> bool:
+    path = Path(file)
+    installed = {"site-packages", "dist-packages"} & {*path.parts}
+    return not file.startswith("<") and not installed and not any(map(path.is_relative_to, _OURS))
 
 
 def reason_of(error: BaseException) -> str:

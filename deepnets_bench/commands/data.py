@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deepnets_bench.data.manifest import Manifest
     from deepnets_bench.graphs.graph import ComputationGraph
 
-_TABLE_COLUMNS = 100
+_TABLE_COLUMNS = 110
 _FORMS = "a dataset folder, a JSON file of an architecture, SPLIT/INDEX such as test/12, resnet50 or vit"
 
 
@@ -119,7 +119,7 @@ def verify(
 ) -> None:
     """Check every byte, every graph and that no architecture is in two splits; exit code 2 where not so."""
     from deepnets_bench.data.shards import open_split
-    from deepnets_bench.data.statistics import split_statistics, statistics_table
+    from deepnets_bench.data.statistics import split_statistics, statistics_tables
     from deepnets_bench.data.verification import verify as verify_folder
     from deepnets_bench.errors import CorruptFile
 
@@ -141,7 +141,7 @@ def verify(
             soft_wrap=True,
         )
         statistics.append(split_statistics(open_split(folder, manifest.split)))
-    console.print(statistics_table(statistics))
+    console.print(*statistics_tables(statistics, console.width))
     console.print(f"{folder} is sound: files and graphs agree, splits share no architecture.", soft_wrap=True)
 
 
@@ -187,7 +187,8 @@ def inspect(
     if draw is not None:
         raise BadInput("--draw draws one architecture, such as test/12; for a folder there is --stats.")
     readers = [open_split(what, name) for name in names]
-    console.print(inspection.statistics_table([inspection.split_statistics(reader) for reader in readers]))
+    found = [inspection.split_statistics(reader) for reader in readers]
+    console.print(*inspection.statistics_tables(found, console.width))
     if stats is not None:
         from deepnets_bench.data import plots
         from deepnets_bench.graphs import drawing

@@ -82,7 +82,8 @@ def check(
         typer.echo(f"  {verdict:4}  {result.name}" + (f": {sentence}" if sentence else ""))
     failed = [result for result in results if result.problem]
     if failed:
-        raise BadInput(f"GNN '{spec.name}' breaks the contract in {len(failed)} of {len(results)} checks.")
+        count = f"{len(failed)} of {len(results)}"
+        raise BadInput(f"GNN '{spec.name}' breaks the contract in {count} checks.") from failed[0].error
 
 
 @app.command()

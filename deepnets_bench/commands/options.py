@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,17 +30,26 @@ class StrictCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def make_strict(app: typer.Typer) -> None:
-    """Let every command of an application and of its groups be a `StrictCommand`."""
+def refine(app: typer.Typer) -> None:
+    """Let every command of an application and its groups be a `StrictCommand` whose help wraps well."""
     for command in app.registered_commands:
         command.cls = StrictCommand
+        command.help = _paragraphs(command.help or inspect.getdoc(command.callback) or "")
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            make_strict(group.typer_instance)
+            refine(group.typer_instance)
+
+
+def _paragraphs(text: str) -> str:
+    """`text` with a line a paragraph: Typer keeps line ends, between which narrower terminals wrap again."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def listed(values: Iterable[str] | None) -> list[str]:
-    """The entries of a list that is given with commas, by repeating the option, or both; each once."""
+    """The entries of a list that is given with commas, by repeating the option, or both; each once.
+
+    Raises `BadInput` for an empty one.
+    """
     return _entries(part for value in values or () for part in value.split(","))
 
 
@@ -70,7 +80,12 @@ def whole_numbers(values: Iterable[str], what: str = "Seeds") -> list[int]:
 
 
 def _entries(parts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    entries = [part.strip() for part in parts]
+    if not all(entries):
+        raise BadInput(
+            f"The list '{','.join(entries)}' has an empty item; write one comma between two items."
+        )
+    return list(dict.fromkeys(entries))
 
 
 def _gnns(value: str) -> Iterator[str]:

@@ -86,7 +86,9 @@ TuningTrialsOption = Annotated[
         "declared by you, kept in every row.",
     ),
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue interrupted trainings.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on with interrupted trainings, or train them anew.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -116,7 +118,7 @@ def run(
     scheduler: SchedulerOption = None,
     log: LogOption = None,
     tuning_trials: TuningTrialsOption = 0,
-    resume: ResumeOption = False,
+    resume: ResumeOption = True,
 ) -> None:
     """Train and evaluate GNNs on a track; missing splits are generated first, finished jobs skipped."""
     from deepnets_bench.benchmark import Benchmark, variant
@@ -272,8 +274,10 @@ def _print_ranking(track: Track, folder: Path, smoke: bool) -> None:
     from deepnets_bench.harness.runs.job import RESULTS
     from deepnets_bench.leaderboard.table import print_table
 
-    if (folder / RESULTS).exists():
-        board = Leaderboard(folder, track, version=track.version, smoke=smoke or not track.comparable)
+    if not (folder / RESULTS).exists():
+        return
+    board = Leaderboard(folder, track, version=track.version, smoke=smoke or not track.comparable)
+    if any(entry.seeds for entry in board.board.entries):  # else there are reasons only, which were said
         print_table(board.tables()[0], Console())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,42 +85,56 @@ def split_statistics(reader: ShardReader, sample: int = SAMPLE) -> SplitStatisti
     )
 
 
-def statistics_table(statistics: list[SplitStatistics]) -> Table:
-    """A row for each split, and one below with the published figures."""
-    title = "mean ± std over graphs, edges taken as undirected"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("split")
-    for column in ("graphs", "nodes", "nodes", "degree", "path", "cells", "params", "no BN", "duplicates"):
-        table.add_column(column, justify="right")
+_COLUMNS = ("split", "graphs", "nodes", "nodes", "degree", "path", "cells", "params", "no BN", "duplicates")
+_OF_NETWORKS = 6  # the first column that says something of the networks, and not of their graphs
+
+
+def statistics_tables(statistics: Sequence[SplitStatistics], width: int) -> list[Table]:
+    """A row for each split, and one below with the published figures; two tables where `width` is small."""
+    rows: list[tuple[str, ...]] = []
     for found in statistics:
-        low, high, mean, std = found.nodes
-        table.add_row(
-            found.split,
-            f"{found.count:,}",
-            f"{low}-{high}",
-            f"{mean:.1f} ± {std:.1f}",
-            f"{found.degree[0]:.2f}",
-            f"{found.path[0]:.1f} ± {found.path[1]:.1f}",
-            "{}-{}".format(*found.cells),
-            f"{found.num_params / 1e6:.2f}M",
-            f"{found.without_norm:.1%}",
-            str(found.duplicates),
-        )
+        rows.append(_measured_row(found))
         if published := PUBLISHED.get(found.split):
-            low, high, mean, std = published.nodes
-            table.add_row(
-                "  published",
-                "",
-                f"{low}-{high}",
-                f"{mean:.1f} ± {std:.1f}",
-                f"{published.degree[0]:.1f}",
-                f"{published.path[0]:.1f} ± {published.path[1]:.1f}",
-                style="dim",
-            )
+            rows.append(("  published", "", *_graph_cells(published, digits=1), *[""] * 4))
+    needed = sum(max(map(len, column)) + 2 for column in zip(_COLUMNS, *rows, strict=True))
+    last = len(_COLUMNS)
+    blocks = [range(1, last)] if needed <= width else [range(1, _OF_NETWORKS), range(_OF_NETWORKS, last)]
+    tables = [_block(rows, block) for block in blocks]
+    tables[0].title = "mean ± std over graphs, edges taken as undirected"
+    tables[-1].caption = "params: median, CIFAR-10 form"
     if any(found.count > found.sampled for found in statistics):
-        table.caption = f"first {SAMPLE:,} graphs (duplicates: all); params: median, CIFAR-10 form"
-    else:
-        table.caption = "params: median, CIFAR-10 form"
+        tables[-1].caption = f"first {SAMPLE:,} graphs (duplicates: all); {tables[-1].caption}"
+    return tables
+
+
+def _measured_row(found: SplitStatistics) -> tuple[str, ...]:
+    return (
+        found.split,
+        f"{found.count:,}",
+        *_graph_cells(found, digits=2),
+        "{}-{}".format(*found.cells),
+        f"{found.num_params / 1e6:.2f}M",
+        f"{found.without_norm:.1%}",
+        str(found.duplicates),
+    )
+
+
+def _graph_cells(found: SplitStatistics | Published, digits: int) -> tuple[str, str, str, str]:
+    low, high, mean, std = found.nodes
+    degree, path = f"{found.degree[0]:.{digits}f}", f"{found.path[0]:.1f} ± {found.path[1]:.1f}"
+    return f"{low}-{high}", f"{mean:.1f} ± {std:.1f}", degree, path
+
+
+def _block(rows: Sequence[tuple[str, ...]], block: range) -> Table:
+    """Some columns beside that of the splits; rows that have nothing there are left out."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(_COLUMNS[0])
+    for column in block:
+        table.add_column(_COLUMNS[column], justify="right")
+    for row in rows:
+        if any(row[column] for column in block):
+            style = "dim" if row[0].startswith(" ") else None
+            table.add_row(row[0], *(row[column] for column in block), style=style)
     return table
 
 

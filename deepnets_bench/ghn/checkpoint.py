@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors.torch
@@ -89,7 +90,12 @@ def _read_safetensors(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
 
 def _read_published(path: Path) -> tuple[GHNConfig, dict[str, Tensor]]:
     with reading(path, "a hypernetwork's checkpoint"):
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:  # whose text advises to run the code of the file
+            raise CorruptFile(
+                f"{path} is no hypernetwork's checkpoint (expected ghn.safetensors or a published .pt)."
+            ) from error
     if not isinstance(content, Mapping):
         raise CorruptFile(f"{path} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
     state = content.get("state_dict", content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepnets_bench.errors import BadInput, DeepNetsError, one_line
+from deepnets_bench.errors import BadInput, DeepNetsError, located
 from deepnets_bench.gnn.contract import finite_problem, output_problem
 from deepnets_bench.gnn.materialise import materialise, small_batch
 from deepnets_bench.gnn.spec import GNNSpec
@@ -33,12 +33,14 @@ class Remark(str):
 class CheckResult:
     """One property of the contract: `problem` is None where it holds, else one sentence.
 
-    `remark` says what a user should know of a property that holds; None for nothing.
+    `remark` says what a user should know of a property that holds; None for nothing. `error` is the exception
+    that the problem was, where it was one.
     """
 
     name: str
     problem: str | None
     remark: str | None = None
+    error: BaseException | None = field(default=None, repr=False, compare=False)
 
 
 def check(
@@ -66,9 +68,7 @@ def check(
         for name, test in _CHECKS.items():
             if test in _COMPARING and any(result.remark == _DRAWS for result in results):
                 continue
-            found = _finding(test, trial)
-            remark = found if isinstance(found, Remark) else None
-            results.append(CheckResult(name, None if remark else found, remark))
+            results.append(_result(name, test, trial))
             if results[-1].problem and test in _FIRST:
                 break
             if test is _parameters:
@@ -80,7 +80,9 @@ def require(spec: GNNSpec, dim: int = 32, **kwargs: Any) -> None:
     """Raise `BadInput` with the first broken property of the contract; arguments as `check`."""
     for result in check(spec, dim, **kwargs):
         if result.problem:
-            raise BadInput(f"GNN '{spec.name}' breaks the contract ({result.name}): {result.problem}")
+            raise BadInput(
+                f"GNN '{spec.name}' breaks the contract ({result.name}): {result.problem}"
+            ) from result.error
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,14 @@ class _Trial:
         return out
 
 
-def _finding(test: Callable[[_Trial], str | None], trial: _Trial) -> str | None:
+def _result(name: str, test: Callable[[_Trial], str | None], trial: _Trial) -> CheckResult:
     try:
-        return test(trial)
+        found = test(trial)
     except DeepNetsError as error:
-        return str(error)
+        return CheckResult(name, str(error), error=error)
     except (Exception, SystemExit) as error:  # a foreign model may raise anything: all of it is a finding
-        return f"forward raises {one_line(error)}."
+        return CheckResult(name, f"forward raises {located(error)}.", error=error)
+    return CheckResult(name, None, found) if isinstance(found, Remark) else CheckResult(name, found)
 
 
 def _moves(trial: _Trial) -> str | None:
@@ -230,6 +233,8 @@ def _edge_order(trial: _Trial) -> str | None:
 
 
 def _edges_declared(trial: _Trial) -> str | None:
+    if trial.edges == "undeclared":
+        return Remark("edges is not declared; set edges = 'none', 'forward', 'both' or 'virtual'.")
     batch = trial.batch
     one_hop = {"virtual_edge_index": batch.edge_index, "distance": torch.ones_like(batch.edge_index[0])}
     if trial.edges in ("none", "forward", "both") and differ(
@@ -281,7 +286,7 @@ def _mixed_precision(trial: _Trial) -> str | None:
                 problem = output_problem(trial.x, out)
             problem = problem or finite_problem(out) or _gradient_problem(gradients)
         except Exception as error:
-            problem = f"forward raises {one_line(error)}."
+            problem = f"forward raises {located(error)}."
         if problem:
             return Remark(f"not with --precision {precision}: {problem}")
     return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, one_line
+from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, located
 from deepnets_bench.gnn.closure import FILE_PREFIX, closure
 
 GNN_FORMS = "a GNN is a registered name, a file ./file.py:Class, or a class path package.module:Class"
@@ -26,8 +26,9 @@ _ran: dict[str, bytes] = {}  # module of a user's file → the source that this 
 def import_file(path: Path, forms: str = GNN_FORMS) -> ModuleType:
     """Run a file as a module; not again unless it has changed.
 
-    Raises `BadInput`, which names the `forms` that are possible, where it cannot be imported, and where it
-    would get a module of the same name that a file of another folder has brought into this process.
+    Raises `BadInput` where there is none, where it is no Python file (which names the `forms` that are
+    possible), where it fails, and where it would get a module of the same name that a file of another folder
+    has brought into this process.
     """
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
@@ -35,7 +36,7 @@ def import_file(path: Path, forms: str = GNN_FORMS) -> ModuleType:
     name = f"{FILE_PREFIX}{path.stem}_{sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
-        raise BadInput(f"{path} cannot be imported as Python.")
+        raise BadInput(f"'{path}' is no Python file; {forms}.")
     search(path.resolve().parent, Path.cwd())
     source = path.read_bytes()
     if name in sys.modules and _ran.get(name) == source:
@@ -47,18 +48,22 @@ def import_file(path: Path, forms: str = GNN_FORMS) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise _problem(str(path), error, forms) from error
+        raise _problem(str(path), error) from error
     _ran[name] = source
     return module
 
 
 def import_module(module: str, wanted: str, forms: str = GNN_FORMS) -> ModuleType:
-    """Import by name; `wanted` is what the user asked for. Raises `MissingExtra`, or as `import_file`."""
+    """Import by name; `wanted` is what the user asked for.
+
+    Raises `MissingExtra`, or `BadInput`, which names the `forms` where there is no such module.
+    """
     search(Path.cwd())
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise _problem(wanted, error, forms) from error
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        raise _problem(wanted, error, forms if absent else "") from error
 
 
 def only_class(module: ModuleType, path: Path) -> str:
@@ -96,9 +101,10 @@ def inherited_path() -> list[str]:
     return [entry for entry in sys.path if entry not in _added]
 
 
-def _problem(wanted: str, error: BaseException, forms: str) -> DeepNetsError:
+def _problem(wanted: str, error: BaseException, forms: str = "") -> DeepNetsError:
     if isinstance(error, DeepNetsError):
         return error
     if isinstance(error, ModuleNotFoundError) and error.name == "dgl":
         return MissingExtra(wanted, "dgl")
-    return BadInput(f"'{wanted}' cannot be imported ({one_line(error)}); {forms}.")
+    advice = f"; {forms}" if forms else ""
+    return BadInput(f"'{wanted}' cannot be imported: {located(error)}{advice}.")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from deepnets_bench.errors import BadInput, one_line
+from deepnets_bench.errors import BadInput, located
 
 if TYPE_CHECKING:
     from deepnets_bench.data.dataset import GraphBatch
@@ -40,8 +40,10 @@ def materialise(name: str, module: nn.Module, dim: int) -> Tensor | None:
     error = out if isinstance(out, BaseException) else None
     for key, parameter in module.named_parameters():
         if is_lazy(parameter):
-            why = f", and forward raises {one_line(error)}" if error else "; use it in forward or remove it"
-            raise BadInput(f"GNN '{name}': parameter {key} has no shape after a forward pass{why}.")
+            why = f", and forward raises {located(error)}" if error else "; use it in forward or remove it"
+            raise BadInput(
+                f"GNN '{name}': parameter {key} has no shape after a forward pass{why}."
+            ) from error
         if known.get(key, parameter) is not parameter:
             raise BadInput(
                 f"GNN '{name}': forward makes parameter {key} anew at each pass, so that none is trained; "

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from deepnets_bench.errors import BadInput, DeepNetsError, UnknownName
-from deepnets_bench.gnn.importing import attribute_of, import_file, import_module, only_class
+from deepnets_bench.gnn.importing import (
+    GNN_FORMS,
+    attribute_of,
+    import_file,
+    import_module,
+    only_class,
+)
 from deepnets_bench.gnn.spec import GNNSpec, read_declaration, spec_of
 
 ENTRY_POINTS = "deepnets_bench.gnns"
@@ -50,6 +57,8 @@ def resolve(name: str) -> GNNSpec:
         path, attribute = name, ""
     if path.endswith(".py"):
         return _load_file(Path(path), attribute)
+    if os.sep in name or "/" in name or name.startswith("."):
+        raise BadInput(f"'{name}' is no Python file; {GNN_FORMS}.")
     prefixes = {known.partition(":")[0] for known in REGISTRY if ":" in known}
     if path and attribute and path not in prefixes:
         module = import_module(path, name)

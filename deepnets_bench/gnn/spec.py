@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, one_line
+from deepnets_bench.errors import BadInput, DeepNetsError, MissingExtra, UnknownName, located, one_line
 from deepnets_bench.gnn.conventions import (
     EDGES,
     arguments_of,
@@ -74,8 +74,8 @@ class GNNSpec:
     def construct(self, dim: int, **options: Any) -> nn.Module:
         """The module as its class builds it: without the parameters that the first forward pass makes.
 
-        Raises `MissingExtra`, `UnknownName` for an option it does not have, and `BadInput` where the
-        constructor refuses the values or `forward` is of no known form.
+        Raises `MissingExtra`, `UnknownName` for an option it does not have, and `BadInput` for a text where
+        the default is a number, where the constructor refuses the values or `forward` is of no known form.
         """
         from deepnets_bench.gnn.adapters import adapt
 
@@ -83,14 +83,28 @@ class GNNSpec:
             raise MissingExtra(self.name, str(self.extra))
         factory = self.factory.load() if isinstance(self.factory, ClassPath) else self.factory
         arguments = arguments_of(self.name, factory, dim, options)
+        self._check_values(dim, options)
         try:
             module = factory(**arguments)
         except DeepNetsError:
             raise
         except Exception as error:
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise BadInput(f"GNN '{self.name}' cannot be built with {given}: {one_line(error)}") from error
+            raise BadInput(f"GNN '{self.name}' cannot be built with {given}: {located(error)}.") from error
         return adapt(module, self.name, self.edges, options)
+
+    def _check_values(self, dim: int, options: Mapping[str, Any]) -> None:
+        """Raise `BadInput` for options that a constructor would refuse in words of its own, or not at all."""
+        for key, value in options.items():
+            default = self.options.get(key)
+            if isinstance(default, (int, float)) and isinstance(value, str):
+                raise BadInput(
+                    f"Option {key} of GNN '{self.name}' takes a value such as {default}, not '{value}'."
+                )
+        heads = options.get("heads", self.options.get("heads"))
+        declared = isinstance(self.factory, ClassPath)  # a baseline, whose heads divide the width among them
+        if declared and isinstance(heads, int) and (heads < 1 or dim % heads):
+            raise BadInput(f"dim must be a multiple of heads ({heads}) of GNN '{self.name}', not {dim}.")
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,21 @@ from deepnets_bench.generators.generation import generate
 
 
 def test_lists_are_given_with_commas_by_repeating_or_both():
-    assert listed(["val,test", " wide", "val", ","]) == ["val", "test", "wide"]
+    assert listed(["val,test", " wide", "val"]) == ["val", "test", "wide"]
     assert listed(None) == []
     assert listed_seeds(["0,1", "3", "1"]) == [0, 1, 3]
     assert listed_seeds(["all"]) == "all"
     assert listed_seeds(None) is None
-    for wrong in (["0", "all"], [","], ["-1"], ["0.5"]):
+    for wrong in (["0", "all"], ["-1"], ["0.5"]):
         with pytest.raises(BadInput, match="Seeds are whole numbers"):
             listed_seeds(wrong)
+
+
+@pytest.mark.parametrize("values", [["0,,1"], ["0,1,"], [",0"], ["0", ""], [","]])
+def test_an_empty_item_of_a_list_is_refused(values):
+    for read in (listed, listed_gnns, listed_seeds):
+        with pytest.raises(BadInput, match="has an empty item; write one comma between two items"):
+            read(values)
 
 
 def test_an_existing_file_is_taken_whole(tmp_path, monkeypatch):
@@ -69,6 +76,13 @@ LISTS = {
     ("gnn", "check"): {"option"},
     ("leaderboard", "build"): {"formats"},
 }
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_has_a_line_a_paragraph_which_any_terminal_wraps(path):
+    help_ = COMMANDS[path].help
+    assert help_
+    assert "\n" not in help_.replace("\n\n", "")
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -115,7 +115,7 @@ def test_a_file_is_replaced_only_by_force(run: Run, checkpoint: Path, folder: Pa
     [
         ("torchvision:resnet19", "Unknown torchvision model 'resnet19'. Did you mean 'resnet1"),
         ("my_models:smal", "Unknown function 'smal' in my_models. Did you mean 'small'?"),
-        ("no_such_package:net", "'no_such_package' cannot be imported (ModuleNotFoundError"),
+        ("no_such_package:net", "'no_such_package' cannot be imported: ModuleNotFoundError"),
         ("my_models:fails", "my_models:fails() failed: ValueError: no such variant."),
         ("my_models:number", "my_models:number() returned int, not a torch.nn.Module."),
         ("my_models:text", "Embedding could not be traced on images"),
@@ -184,7 +184,7 @@ def test_file_of_the_user_finds_its_neighbours(run: Run, checkpoint: Path, folde
         ("./none.py:net", (), "There is no file none.py."),
         ("./my_models.py", (), "Which function of ./my_models.py? Write ./my_models.py:function."),
         ("./my_models.py:smal", (), "Unknown function 'smal' in ./my_models.py. Did you mean 'small'?"),
-        ("./broken.py:net", (), "'broken.py' cannot be imported (SyntaxError"),
+        ("./broken.py:net", (), "'broken.py' cannot be imported: SyntaxError"),
         ("nets/net:net", (), "'nets/net' is no Python file; MODEL is torchvision:NAME, a file ./file.py:"),
         ("./my_models.py:normed", ("width=3",), "Unknown option 'width' of ./my_models.py:normed. Choices:"),
         ("./my_models.py:normed", ("channels",), "An option is written name=value, not 'channels'."),

@@ -12,18 +12,22 @@ from deepnets_bench.data.shards import open_split
 from deepnets_bench.data.statistics import (
     architecture_table,
     split_statistics,
-    statistics_table,
+    statistics_tables,
 )
 from deepnets_bench.generators import generate
 from deepnets_bench.graphs.algorithms import degree_and_path
 from deepnets_bench.predefined import predefined
 
 
-def printed(renderable: object) -> str:
-    console = Console(width=110)
+def printed(*renderables: object, width: int = 110) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
-        console.print(renderable)
+        console.print(*renderables)
     return capture.get()
+
+
+def words(text: str) -> set[str]:
+    return {word for word in text.split() if "─" not in word}
 
 
 def test_degree_and_path_of_a_triangle_with_a_tail() -> None:
@@ -51,10 +55,18 @@ def test_statistics_of_a_split(tmp_path: Path) -> None:
     assert train.nodes == (min(nodes), max(nodes), np.mean(nodes), np.std(nodes))
     assert bnfree.without_norm == 1 > train.without_norm
     assert 2.1 < train.degree[0] < 2.5
-    text = printed(statistics_table([train, bnfree]))
+    (table,) = statistics_tables([train, bnfree], 110)
+    text = printed(table)
     assert f"{train.nodes[2]:.1f} ± {train.nodes[3]:.1f}" in text
     assert "192.3 ± 94.9" in text
     assert "135.1 ± 78.1" in text
+
+    tables = statistics_tables([train, bnfree], 80)
+    narrow = printed(*tables, width=80)
+    assert "…" not in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert words(narrow) == words(text)
+    assert [table.row_count for table in tables] == [4, 2]  # nothing was published of the networks
 
 
 def test_description_of_an_architecture() -> None:

@@ -38,14 +38,21 @@ MINE = "deepnets-bench run --gnn ./mine.py:MyGNN --track tiny.toml --smoke"
 COMMANDS = {
     "make demo": Adapted(DEMO, "`make demo` installs first and trains for minutes"),
     "pip install .": _SETUP,
-    "deepnets-bench run --gnn mlp --smoke": _small("deepnets-bench run --gnn mlp --track tiny.toml --smoke"),
-    "deepnets-bench run --gnn mlp --smoke --resume": _small(f"{DEMO} --resume"),
+    "deepnets-bench run --gnn mlp --smoke --out mine": _small(
+        "deepnets-bench run --gnn mlp --track tiny.toml --smoke"
+    ),
+    "deepnets-bench run --gnn mlp --smoke --no-resume": _small(f"{DEMO} --no-resume"),
     "deepnets-bench run --gnn mlp --seeds 0": _small(DEMO),
-    "deepnets-bench run --gnn mlp,gat --smoke": _small(DEMO),
-    "deepnets-bench run --gnn mlp,gat --seeds all": _small(DEMO),
+    "deepnets-bench run --gnn mlp,gat --smoke --out mine": _small(DEMO),
+    "deepnets-bench run --gnn mlp,gat --seeds all --out mine": _small(DEMO),
     "deepnets-bench run --gnn gat --seeds all --out mine": _small(DEMO),
-    "deepnets-bench leaderboard show": _small("deepnets-bench leaderboard show --smoke"),
-    "deepnets-bench leaderboard compare gat mlp": _small(
+    "deepnets-bench leaderboard show --smoke --results mine/results.csv": _small(
+        "deepnets-bench leaderboard show --smoke"
+    ),
+    "deepnets-bench leaderboard show --results mine/results.csv": _small(
+        "deepnets-bench leaderboard show --smoke"
+    ),
+    "deepnets-bench leaderboard compare gat mlp --results mine/results.csv": _small(
         "deepnets-bench leaderboard compare gat mlp --smoke"
     ),
     "deepnets-bench leaderboard build": _small("deepnets-bench leaderboard build --smoke --out board"),
@@ -53,8 +60,8 @@ COMMANDS = {
     'deepnets-bench leaderboard reproduce mine/results.csv --by "Your Name"': _skip(
         "compares finished rows with rows of all seeds; tests/commands has some"
     ),
-    "deepnets-bench run --gnn ./mine.py:MyGNN --smoke": _small(MINE),
-    "deepnets-bench run --gnn ./mine.py:MyGNN,mlp --seeds all": _small(MINE),
+    "deepnets-bench run --gnn ./mine.py:MyGNN --smoke --out mine": _small(MINE),
+    "deepnets-bench run --gnn ./mine.py:MyGNN,mlp --seeds all --out mine": _small(MINE),
     "deepnets-bench run --gnn ./mine.py:MyGNN --seeds all --track digits": _small(MINE),
     "deepnets-bench run --gnn gat,gin,ghn3 --seeds 0,1,2 --log tensorboard": _small(DEMO),
     "deepnets-bench run --gnn gat --track imagefolder --images ~/mine --smoke": _skip(

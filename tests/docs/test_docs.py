@@ -112,6 +112,16 @@ def test_notebook(path: Path, reader: Path) -> None:
     execute(pages.Block("python", code, 1), path, {"__name__": "__page__"})
 
 
+def test_the_encodings_of_the_page_on_transforms_are_what_it_prints(
+    reader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, namespace = pages.ROOT / "docs" / "transforms.md", {"__name__": "__page__"}
+    code = [block for block in pages.blocks(path) if block.language == "python"]
+    for block in code:
+        execute(block, path, namespace)
+    assert capsys.readouterr().out.strip() == code[-1].code.strip().rpartition("# ")[2]
+
+
 def test_nothing_is_adapted_that_no_page_holds() -> None:
     blocks = [block for path in pages.paths() for block in pages.blocks(path)]
     commands = {command for block in blocks if block.language == "sh" for command in block.commands}

@@ -95,11 +95,22 @@ def test_class_path():
         ("torch_geometric.nn:GraphUnet", "Did you mean 'GraphUNet'"),
         ("deepnets_bench.gnn:EDGES", "is a dict, not a GNN class"),
         ("./no_such_file.py:MyGNN", "There is no file no_such_file.py"),
+        ("/tmp", "'/tmp' is no Python file; a GNN is a registered name, a file"),
+        ("./mine.txt:MyGNN", "'./mine.txt:MyGNN' is no Python file; a GNN is"),
+        ("..mine:MyGNN", "'..mine:MyGNN' is no Python file; a GNN is"),
     ],
 )
 def test_bad_paths_are_one_sentence(name, sentence):
     with pytest.raises(BadInput, match=sentence):
         resolve(name)
+
+
+def test_a_miss_among_many_classes_guesses_nothing_and_lists_the_first():
+    with pytest.raises(UnknownName) as error:
+        resolve("torch_geometric.nn:Nope")
+    assert "Did you mean" not in str(error.value)
+    assert str(error.value).count(", ") < 40
+    assert re.search(r" and \d+ more\.$", str(error.value))
 
 
 FILE = """
@@ -145,6 +156,22 @@ def test_file_that_raises_names_the_error(tmp_path):
     path.write_text("import dgl.no_such_part")
     with pytest.raises(BadInput):
         resolve(f"{path}:MyGNN")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("print(no_such_name)", r"NameError: name 'no_such_name' is not defined \(mine.py, line 10\)\.$"),
+        ("import no_such_package", r"No module named 'no_such_package' \(mine.py, line 10\)\.$"),
+        ("def", r"SyntaxError: invalid syntax \(mine.py, line 10\)\.$"),
+    ],
+)
+def test_a_file_that_fails_says_in_which_line_and_no_forms_of_names(line, sentence, tmp_path):
+    (tmp_path / "mine.py").write_text(FILE + line)
+    with pytest.raises(BadInput, match=sentence) as error:
+        resolve(f"{tmp_path}/mine.py:MyGNN")
+    assert "cannot be imported: " in str(error.value)
+    assert isinstance(error.value.__cause__, Exception)
 
 
 def install(monkeypatch, **plugins):
@@ -238,6 +265,21 @@ def test_library_model_gets_the_width_and_asks_for_the_rest():
     with pytest.raises(BadInput, match=r"cannot be built with .*heads=3.*"):
         spec.build(8, num_layers=2, heads=3)
     assert spec.build(8, num_layers=2, heads=2).module.in_channels == 8
+
+
+@pytest.mark.parametrize("name", ["gat", "ghn3", "transformer"])
+def test_heads_that_do_not_divide_the_width_are_refused(name):
+    heads = resolve(name).options["heads"]
+    sentence = rf"dim must be a multiple of heads \({heads}\) of GNN '{name}', not 30\."
+    with pytest.raises(BadInput, match=sentence):
+        resolve(name).construct(30)
+    with pytest.raises(BadInput, match=r"dim must be a multiple of heads \(3\)"):
+        resolve(name).construct(32, heads=3)
+
+
+def test_a_text_where_the_default_is_a_number_is_refused():
+    with pytest.raises(BadInput, match=r"^Option layers of GNN 'gat' takes a value such as 4, not 'abc'\.$"):
+        resolve("gat").construct(32, layers="abc")
 
 
 def test_edge_features_of_another_width_are_refused():
@@ -581,6 +623,7 @@ class Detached(Passing):
         (DropoutInEval, "deterministic in eval mode", "draws random numbers in eval mode"),
         (UnusedParameter, "finite gradients", r"parameter spare.weight \(and 1 more\) gets no gradient"),
         (Detached, "finite gradients", "the output has no gradient"),
+        (Passing, "edges as declared", "edges is not declared; set edges = 'none', 'forward', 'both' or 'vi"),
         # index_add wants one type; under autocast the linear layer returns another than x has.
         (Passing, "mixed precision", "not with --precision bf16: forward raises RuntimeError"),
     ],
@@ -590,6 +633,16 @@ def test_check_remarks_on_what_is_permitted(target, property_, sentence, batch):
     assert [result for result in results if result.problem] == []
     remarks = {result.name: result.remark for result in results if result.remark}
     assert re.search(sentence, remarks[property_])
+
+
+def test_check_names_the_line_of_the_users_file_and_keeps_the_exception(batch):
+    results = check(spec_of("mine", Raises), 8, batch=batch)
+    (failed,) = (result for result in results if result.problem)
+    assert re.search(r"raises KeyError: 'level' \(test_gnn.py, line \d+\)\.$", failed.problem)
+    assert isinstance(failed.error, KeyError)
+    with pytest.raises(BadInput) as error:
+        require(spec_of("mine", Raises), 8, batch=batch)
+    assert isinstance(error.value.__cause__, KeyError)
 
 
 def test_check_passes_what_keeps_the_contract_and_leaves_the_random_state(batch):
@@ -681,6 +734,11 @@ def test_check_command(app, tmp_path):
     out = CliRunner().invoke(app, ["gnn", "check", f"{path}:MyGNN"])
     assert "FAIL  finite output: forward returns NaN" in out.output
     assert "breaks the contract in" in str(out.exception)
+
+    path.write_text(FILE.replace("return x", "return x + None"))
+    out = CliRunner().invoke(app, ["gnn", "check", f"{path}:MyGNN"])
+    assert "(mine.py, line 9)." in out.output
+    assert isinstance(out.exception.__cause__, TypeError)  # what --debug shows
 
     out = CliRunner().invoke(app, ["gnn", "check", "gat", "--device", "gpu"])
     assert "Device 'gpu' is not supported: give auto, cpu, cuda or cuda:N." in str(out.exception)

@@ -119,6 +119,22 @@ def test_a_checkpoint_of_a_file_is_scored_when_it_is_trusted_and_neighbours_are_
     assert command(folder, *arguments, "--trust").returncode == 0
 
 
+def test_a_run_in_which_all_fails_says_why_and_ranks_nothing(folder):
+    (folder / "nan.py").write_text(
+        "import torch\n"
+        "class Nan(torch.nn.Module):\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "    def forward(self, x, batch):\n"
+        "        return x * float('nan')\n"
+    )
+    done = command(folder, "run", "--gnn", "nan.py", "--track", "tiny.toml", "--out", "nan")
+    assert done.returncode == 1
+    assert "0 ok, 1 failed, 0 skipped" in done.stderr
+    assert "NaN or infinity" in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,7 +142,7 @@ def test_a_checkpoint_of_a_file_is_scored_when_it_is_trusted_and_neighbours_are_
         (["run", "--gnn", "GCN"], "Did you mean 'gcn'?"),
         (["run", "--gnn", "gat", "--track", "digit"], "Did you mean 'digits'?"),
         (["run", "--gnn", "gat", "--seeds", "0,x"], "Seeds are whole numbers"),
-        (["run", "--gnn", "gat", "--out", "tiny.toml/x"], "cannot be made"),
+        (["run", "--gnn", "gat", "--track", "tiny.toml", "--out", "tiny.toml/x"], "cannot be made"),
         (["run", "--gnn", "no_such_gnn", "--gnn", "mlp"], "Unknown GNN 'no_such_gnn'"),
         (["run", "--gnn", "gat", "--track", "digits", "--track", "cifar10"], "--track is given 2 times"),
         (
@@ -139,12 +155,14 @@ def test_a_checkpoint_of_a_file_is_scored_when_it_is_trusted_and_neighbours_are_
         (["run", "--gnn", "gat", "--device", "cuda:0", "--devices", "2"], "give --device cuda, not cuda:0"),
         (["run", "--gnn", "gat", "--device", "xla", "--scheduler", "tcp://a:1"], "Device 'xla' is not supp"),
         (["eval", "tiny.toml", "--device", "meta", "--data", "none"], "Device 'meta' is not supported"),
+        (["eval", "tiny.toml", "--data", "none"], "tiny.toml is no hypernetwork's checkpoint (expected"),
         (
             ["eval", "tiny.toml", "--split", "tset", "--data", "none"],
             "Unknown split 'tset' of track 'digits'",
         ),
         (["leaderboard", "show"], "make one with `deepnets-bench run --gnn gat --track digits`"),
-        (["run", "--gnn", ","], "Give at least one GNN"),
+        (["run", "--gnn", ","], "The list ',' has an empty item"),
+        (["run", "--gnn", "mlp", "--seeds", "0,,1"], "The list '0,,1' has an empty item"),
         (["run", "--gnn", "gat", "--log", "wandb"], "Unknown log 'wandb'. Choices: tensorboard."),
         (
             ["run", "--gnn", "gat", "--jobs", "2", "--scheduler", "tcp://a:1"],
@@ -161,6 +179,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(folder, arguments, message):
     assert "Traceback" not in done.stderr
     assert not (folder / "leaderboards" / "digits").exists()
     assert not (folder / "none").exists()
+
+
+def test_a_run_without_its_images_leaves_no_folder_of_results(folder):
+    pytest.importorskip("torchvision", reason="needs the extra 'vision'")
+    done = command(folder, "run", "--gnn", "mlp", "--track", "cifar10", "--images", "none")
+    assert done.returncode == 2
+    assert "There is no folder none with the images of 'cifar10'" in done.stderr
+    assert not (folder / "leaderboards" / "cifar10").exists()
 
 
 def test_track_list_and_show(tmp_path):

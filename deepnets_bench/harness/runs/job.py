@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepnets_bench.errors import BadInput
+from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.gnn import GNNIdentity
 from deepnets_bench.gnn.registry import UNTRAINED
 from deepnets_bench.harness.protocol.tracks import Track
@@ -114,11 +114,13 @@ def carry_out(
 ) -> list[ResultRow]:
     """Train and evaluate as `launch.run_job` says, in this process.
 
-    It may be one of several: then the first one evaluates alone, and the others return no rows.
+    It may be one of several: then the first one evaluates alone, and the others return no rows. Raises
+    `RunFailed` where not one network of any split could be evaluated.
     """
     import torch
 
     from deepnets_bench.harness.images.loading import load_images
+    from deepnets_bench.harness.training.checkpoint import remove_checkpoints
     from deepnets_bench.harness.training.distributed import Compute, Rank
     from deepnets_bench.harness.training.scoring import pick_device, score_splits
 
@@ -138,6 +140,7 @@ def carry_out(
         return []
     ghn.save(folder / "ghn.safetensors")
     results = dict(score_splits(ghn, track, dataset.root, images, list(track.evaluation.splits), report))
+    _require_accuracies(state, results)
     measured = _training_columns(ghn, state) | {
         "scores_file": _write_scores(out, folder.name, results),
         "peak_memory_mb": _peak_memory_mb(device),
@@ -145,6 +148,8 @@ def carry_out(
     }
     rows = result_rows(job, dataset, _outcomes(measured, state, results))
     append_rows(out / RESULTS, rows)
+    if all(row.status == "ok" for row in rows):  # else the next run has only to evaluate
+        remove_checkpoints(folder)
     return rows
 
 
@@ -225,6 +230,16 @@ def _outcomes(
     """What was measured of the whole job, beside what was measured on each split."""
     remark = failed_networks(state.failures, state.last_failure)
     return {split: {**measured, **_evaluation_columns(result, remark)} for split, result in results.items()}
+
+
+def _require_accuracies(state: TrainingState, results: Mapping[str, Evaluation]) -> None:
+    """Raise `RunFailed` for a job that measured nothing: it has failed as one that was not evaluated has."""
+    if any(result.accuracies for result in results.values()):
+        return
+    first = next(why for result in results.values() for why in result.failures.values())
+    reason = f"no network of any split could be evaluated, the first one because {first}"
+    remark = failed_networks(state.failures, state.last_failure)
+    raise RunFailed("; ".join(filter(None, [reason, remark])))
 
 
 def _evaluation_columns(result: Evaluation, remark: str) -> dict[str, Any]:

@@ -10,12 +10,12 @@ class RunOptions:
     """How the jobs of a run are carried out.
 
     `device` is auto, cpu, cuda or cuda:N; `devices` the number of processes that train a job together, one a
-    GPU. `resume` continues interrupted trainings from their newest checkpoints. `workers` jobs run at a time
-    on this machine; `tensorboard` writes event files beside each learning curve.
+    GPU. Interrupted trainings go on from their newest checkpoints, or anew without `resume`. `workers` jobs
+    run at a time on this machine; `tensorboard` writes event files beside each learning curve.
     """
 
     device: str = "auto"
     devices: int = 1
-    resume: bool = False
+    resume: bool = True
     workers: int = 1
     tensorboard: bool = False

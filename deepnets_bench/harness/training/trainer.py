@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+import deepnets_bench
 from deepnets_bench.errors import BadInput, RunFailed
 from deepnets_bench.graphs.graph import ComputationGraph
 from deepnets_bench.harness.images.sets import ImageSet
@@ -23,7 +25,7 @@ from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.randomness import Streams
 from deepnets_bench.harness.training.accumulation import GradientAccumulator, Member
 from deepnets_bench.harness.training.averaging import add_to_mean
-from deepnets_bench.harness.training.checkpoint import load_checkpoint, save_checkpoint
+from deepnets_bench.harness.training.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from deepnets_bench.harness.training.curve import learning_curve
 from deepnets_bench.harness.training.distributed import Compute, LossScale
 from deepnets_bench.harness.training.evaluation import evaluate
@@ -281,6 +283,7 @@ class Trainer:
             content = {
                 "track": self.track.fingerprint(),
                 "seed": self.seed,
+                "stack": _stack(),
                 "state": asdict(self.state),
                 "weights": self.ghn.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
@@ -292,16 +295,26 @@ class Trainer:
     def resume(self) -> int:
         """Continue from the newest sound checkpoint in the folder; returns its step, 0 if there is none.
 
-        Raises `BadInput` for a checkpoint of another protocol or seed.
+        Those of another stack are removed, with a warning: a row names one PyTorch and one version of this
+        package. Raises `BadInput` for a checkpoint of another protocol or seed.
         """
         content = load_checkpoint(self.folder) if self.folder else None
-        if content is None:
+        if self.folder is None or content is None:
             return 0
         if (content["track"], content["seed"]) != (self.track.fingerprint(), self.seed):
             raise BadInput(
                 f"The checkpoint in {self.folder} belongs to another protocol or seed; "
                 "train without resuming, or into another folder."
             )
+        if content.get("stack") != _stack():
+            warnings.warn(
+                f"The checkpoint in {self.folder} is of another PyTorch or deepnets-bench; "
+                "training starts anew.",
+                stacklevel=2,
+            )
+            if self.compute.rank == 0:
+                remove_checkpoints(self.folder)
+            return 0
         state = content["state"]
         self.state = TrainingState(**state | {"window": [tuple(pair) for pair in state["window"]]})
         self.ghn.load_state_dict(content["weights"])
@@ -310,6 +323,10 @@ class Trainer:
             self.compute.scaler = LossScale(**content["scaler"])
         self.best_weights = content["best_weights"]
         return self.state.step
+
+
+def _stack() -> list[str]:
+    return [str(torch.__version__), deepnets_bench.__version__]
 
 
 def _optimiser(protocol: Optimisation, ghn: torch.nn.Module) -> torch.optim.Optimizer:

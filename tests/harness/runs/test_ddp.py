@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -74,8 +73,7 @@ def test_two_processes_leave_the_rows_of_one_job_and_go_on_where_they_were_stopp
     assert ranks() == []
 
     seen.clear()
-    again = replace(TWO, resume=True)
-    rows = run_job(job, dataset, tmp_path, again, lambda p: seen.append((p.phase, p.done)))
+    rows = run_job(job, dataset, tmp_path, TWO, lambda p: seen.append((p.phase, p.done)))
     assert seen[0] == ("train", int(saved.stem.partition("-")[2]) + 1)
     assert read_rows(tmp_path / RESULTS) == rows
     assert [(row.split, row.status) for row in rows] == [("val", "ok"), ("test", "ok"), ("wide", "ok")]

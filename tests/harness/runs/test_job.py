@@ -13,6 +13,8 @@ from deepnets_bench.harness.runs.job import RESULTS, Job, failed_rows, finished_
 from deepnets_bench.harness.runs.launch import LOCK, run_job
 from deepnets_bench.harness.runs.options import RunOptions
 from deepnets_bench.harness.runs.scheduler import run_jobs, unfinished
+from deepnets_bench.harness.training import scoring
+from deepnets_bench.harness.training.evaluation import Evaluation
 from deepnets_bench.harness.training.scoring import pick_device
 from deepnets_bench.harness.training.splits import prepare_dataset
 from deepnets_bench.leaderboard.admission import Calibration
@@ -39,10 +41,12 @@ CPU = RunOptions("cpu")
 class Silent:
     def __init__(self):
         self.phases = []
+        self.steps = []
         self.outcomes = []
 
     def update(self, name, progress):
         self.phases.append(progress.phase)
+        self.steps.append(progress.done)
 
     def finish(self, outcome):
         self.outcomes.append(outcome)
@@ -70,6 +74,8 @@ def test_a_job_leaves_a_row_per_split_with_scores_and_provenance(tiny, finished)
     assert row.torch_version == torch.__version__.partition("+")[0] or row.torch_version == torch.__version__
     scores = read_scores(out / "scores" / row.scores_file)
     assert sum(scores["test"].values()) / 3 == pytest.approx(row.accuracy_mean)
+    left = {path.name for path in (out / "runs").glob("*/[!.]*")}
+    assert left == {"curve.csv", "ghn.safetensors"}  # no checkpoint that a later run might take for its own
 
 
 def test_finished_jobs_are_known_by_all_that_determines_their_result(tiny, data, finished):
@@ -226,7 +232,39 @@ def test_jobs_run_in_processes_and_a_failing_one_harms_no_other(data, tmp_path):
     assert len(list(tmp_path.glob("runs/mlp-*/tensorboard/events.out.tfevents.*"))) == 1
 
 
-def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no_row(data, tmp_path):
+def test_a_job_of_which_no_network_could_be_evaluated_has_failed(data, tmp_path):
+    track = tiny_track(training={"steps": 2, "warmup_steps": 0, "max_failures": 10})
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import torch\n"
+        "class Nan(torch.nn.Module):\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "        self.linear = torch.nn.Linear(dim, dim)\n"
+        "    def forward(self, x, batch):\n"
+        "        return self.linear(x) * float('nan')\n"
+    )
+    dataset = prepare_dataset(track, data)
+    (outcome,) = run_jobs([Job(track, identify(f"{mine}:Nan"), 0)], dataset, tmp_path, CPU, Silent())
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("no network of any split could be evaluated, the first one because GNN")
+    assert "4 networks failed in training, the last one because" in outcome.reason
+    rows = read_rows(tmp_path / RESULTS)
+    assert [(row.status, row.reason) for row in rows] == [("failed", outcome.reason)] * 3
+    assert validate(tmp_path / RESULTS) == []
+
+
+def test_a_partial_job_keeps_the_checkpoints_from_which_its_next_run_evaluates(
+    tiny, data, tmp_path, monkeypatch
+):
+    partial = Evaluation({0: 0.5}, {1: "no memory"})
+    monkeypatch.setattr(scoring, "score_splits", lambda *_: dict.fromkeys(tiny.evaluation.splits, partial))
+    rows = run_job(Job(tiny, identify("mlp"), 0), prepare_dataset(tiny, data), tmp_path, CPU)
+    assert {row.status for row in rows} == {"partial"}
+    assert list(tmp_path.glob("runs/*/checkpoint-6.ckpt"))
+
+
+def test_an_interrupted_run_stops_its_jobs_writes_no_row_and_goes_on_from_its_checkpoints(data, tmp_path):
     track = tiny_track(training={"steps": 100_000, "checkpoint_interval": 100_000})
 
     class Interrupting(Silent):
@@ -234,15 +272,16 @@ def test_an_interrupted_run_stops_its_jobs_keeps_their_checkpoints_and_writes_no
             super().update(name, progress)
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs(
-            [Job(track, identify("mlp"), 0), Job(track, identify("mlp"), 1)],
-            prepare_dataset(track, data),
-            tmp_path,
-            CPU,
-            Interrupting(),
-        )
-    assert len(list(tmp_path.glob("runs/mlp-seed0-*/checkpoint-*.ckpt"))) == 1
+    def first_step() -> int:
+        view = Interrupting()
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(jobs, prepare_dataset(track, data), tmp_path, CPU, view)
+        return view.steps[0]
+
+    jobs = [Job(track, identify("mlp"), 0), Job(track, identify("mlp"), 1)]
+    assert first_step() == 1
+    (saved,) = tmp_path.glob("runs/mlp-seed0-*/checkpoint-*.ckpt")
+    assert first_step() == int(saved.stem.partition("-")[2]) + 1
     assert not list(tmp_path.glob("runs/mlp-seed1-*/checkpoint-*.ckpt"))  # it never began
     assert not (tmp_path / RESULTS).exists()
 

@@ -132,6 +132,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, architectures, 
         assert trainer.resume() == int(before.stem.split("-")[1])
 
 
+def test_checkpoints_of_another_stack_are_removed(tiny, architectures, tmp_path, monkeypatch):
+    make_trainer(tiny, architectures, folder=tmp_path).run()
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    with pytest.warns(UserWarning, match="of another PyTorch or deepnets-bench; training starts anew"):
+        assert make_trainer(tiny, architectures, folder=tmp_path).resume() == 0
+    assert checkpoints(tmp_path) == []
+
+
 def test_a_resumed_optimiser_counts_its_steps_on_the_host(tiny, architectures, tmp_path):
     """Meta stands for any device: the moments of weights are there, but not the counts, which Adam reads."""
     make_trainer(tiny, architectures, folder=tmp_path).run()
