@@ -35,7 +35,7 @@ def train(
         str,
         typer.Argument(
             help="SPLIT/INDEX such as test/12, an architecture's JSON file, resnet50 or vit; "
-            "torchvision:NAME, ./file.py:function or package.module:function."
+            "torchvision:NAME, ./file.py:function or package.module:function (that makes the module)."
         ),
     ],
     track: TrackOption = "digits",

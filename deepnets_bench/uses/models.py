@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
@@ -38,15 +39,21 @@ def build_model(
     options: Mapping[str, Any],
     device: torch.device,
     fc_dim: int | None = None,
+    *,
+    to_train: bool = False,
 ) -> nn.Module:
-    """The module that MODEL names, on the device meta where it need not compute with its parameters."""
+    """The module that MODEL names, on the device meta where it need not compute with its parameters.
+
+    One that is `to_train` is the caller's alone: what a function returns is copied, and an object of a file
+    is refused, whose weights would be those of no seed.
+    """
     if model.startswith(TORCHVISION):
         return _torchvision_model(model.removeprefix(TORCHVISION), num_classes, options, device)
     path, _, function = model.rpartition(":")
     if model.endswith(".py"):
         raise BadInput(f"Which function of {model}? Write {model}:function.")
     if path and not Path(model).is_file():
-        return _call(path, function, options)
+        return _call(path, function, options, to_train)
     if options:
         raise BadInput(f"{model} is an architecture, which takes no --model-option.")
     architecture = find_architecture(model)
@@ -59,7 +66,7 @@ def build_for(model: str, track: Track, num_classes: int, width: int | None = No
     import torch
 
     size, hidden = track.images.size, track.evaluation.fc_dim
-    return build_model(model, num_classes, size, width or width_for(track), {}, torch.device("cpu"), hidden)
+    return build_model(model, num_classes, size, width or width_for(track), {}, torch.device("cpu"), hidden, to_train=True)
 
 
 def width_for(track: Track) -> int:
@@ -97,8 +104,9 @@ def _torchvision_model(
         raise BadInput(f"{TORCHVISION}{name} cannot be built: {one_line(error)}.") from error
 
 
-def _call(path: str, name: str, options: Mapping[str, Any]) -> nn.Module:
+def _call(path: str, name: str, options: Mapping[str, Any], to_train: bool) -> nn.Module:
     """The module that the function (or class) `name` of a file or package returns, or that it is."""
+    import torch
     from torch import nn
 
     from deepnets_bench.gnn import import_file, import_module
@@ -114,16 +122,30 @@ def _call(path: str, name: str, options: Mapping[str, Any]) -> nn.Module:
         choices = [key for key, value in vars(source).items() if callable(value) and not key.startswith("_")]
         raise UnknownName("function", name, choices, f"in {path}")
     if isinstance(function, nn.Module):
+        if to_train:
+            raise BadInput(
+                f"{path}:{name} is a module, with the same weights for every seed; name a function or class "
+                "that makes one."
+            )
         return function
     _check_options(function, options, f"of {path}:{name}")
     given = ", ".join(f"{key}={value!r}" for key, value in options.items())
     try:
-        module = function(**options)
+        with torch.set_grad_enabled(not to_train):  # a copy cannot have tensors that were computed of others
+            module = function(**options)
     except Exception as error:
         raise BadInput(f"{path}:{name}({given}) failed: {one_line(error)}.") from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"{path}:{name}({given}) returned {type(module).__name__}, not a torch.nn.Module.")
-    return module
+    return _copy(module, f"{path}:{name}") if to_train else module
+
+
+def _copy(module: nn.Module, model: str) -> nn.Module:
+    """A module that shares nothing with another, which a function may return again or have parts of."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise BadInput(f"What {model} returns cannot be copied: {one_line(error)}.") from error
 
 
 def _check_options(function: Any, options: Mapping[str, Any], where: str) -> None:
