@@ -42,7 +42,10 @@ def finetune(
         float, typer.Option(min=0, help="Of orthogonalised weights, in units of their correlations' spread.")
     ] = 0.0,
     recalibrate: Annotated[
-        bool, typer.Option("--recalibrate", help="Re-estimate running statistics on the shots first.")
+        bool,
+        typer.Option(
+            "--recalibrate", help="Re-estimate running statistics on the shots first, for all alike."
+        ),
     ] = False,
     random_classifier: Annotated[
         bool, typer.Option("--random-classifier", help="Predict everything but the classifier.")

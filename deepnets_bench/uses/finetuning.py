@@ -250,9 +250,9 @@ def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
         size = study.track.images.size
         if task.init not in ("predicted", "orthogonalised"):
             initialise(module, task.init, (3, size, size), images.num_classes)
-            return module
-        ghn = load_ghn(study.ghn, study.trust)
-        initialise(module, ghn, (3, size, size), -1 if study.random_classifier else images.num_classes)
+        else:
+            ghn = load_ghn(study.ghn, study.trust)
+            initialise(module, ghn, (3, size, size), -1 if study.random_classifier else images.num_classes)
         if task.init == "orthogonalised":
             orthogonalise(module, study.noise)
     if study.recalibrate:

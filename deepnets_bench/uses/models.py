@@ -66,7 +66,9 @@ def build_for(model: str, track: Track, num_classes: int, width: int | None = No
     import torch
 
     size, hidden = track.images.size, track.evaluation.fc_dim
-    return build_model(model, num_classes, size, width or width_for(track), {}, torch.device("cpu"), hidden, to_train=True)
+    return build_model(
+        model, num_classes, size, width or width_for(track), {}, torch.device("cpu"), hidden, to_train=True
+    )
 
 
 def width_for(track: Track) -> int:

@@ -19,6 +19,7 @@ from deepnets_bench.harness.images.sets import digits
 from deepnets_bench.uses import finetuning
 from deepnets_bench.uses.finetuning import (
     FineTuneRow,
+    FineTuneTask,
     FineTuning,
     fine_tune,
     fine_tune_tasks,
@@ -149,6 +150,18 @@ def test_predicted_weights_are_those_of_the_hypernetwork_and_a_classifier_may_be
         b for n, b in finetuning._module(calibrated, images).named_buffers() if n.endswith("running_mean")
     ]
     assert not means or any(mean.abs().sum() > 0 for mean in means)
+
+
+@pytest.mark.parametrize("init", ["he", "random"])
+def test_statistics_are_re_estimated_for_random_weights_too(study, tmp_path, init):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "net = lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(768, 10))\n"
+    )
+    task = FineTuneTask(
+        dataclasses.replace(study, recalibrate=True), f"{tmp_path / 'net.py'}:net", init, 2, 0
+    )
+    assert finetuning._module(task, digits())[0].running_mean.abs().sum() > 0
 
 
 def test_gains_are_paired_by_seed():
