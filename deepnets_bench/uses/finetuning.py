@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from deepnets_bench.errors import BadInput, NotFinite, RunFailed
-from deepnets_bench.harness.images.sets import ImageSet, LabelledImages
+from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.system.files import short_digest
@@ -23,15 +23,14 @@ from deepnets_bench.uses.models import build_for
 from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.rows import Row, append_rows, read_rows
-from deepnets_bench.uses.training import NETWORK_WEIGHTS, accuracy, streams_of, train
+from deepnets_bench.uses.shots import split_shots
+from deepnets_bench.uses.training import NETWORK_WEIGHTS, Training, accuracy, streams_of, train
 
 if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tables import Images
 
 INITS = ("predicted", "orthogonalised", "he", "orthogonal", "random")
 RECIPE = Recipe(weight_decay=1e-3)
-_SHOTS = "images that a network is fine-tuned on"
-_HELD_OUT = 0.2  # of the shots of a class, at least one
 
 
 @dataclass(frozen=True)
@@ -153,23 +152,21 @@ def fine_tune(task: FineTuneTask) -> FineTuneRow:
     torch.set_num_threads(1)
     study = task.study
     images = _images(study.track.images, study.images)
-    learning, held_out, whole = split_shots(images, task.shots, task.seed)
+    learning, whole = split_shots(images, task.shots, task.seed)
     spent, best, best_rate = 0.0, -1.0, study.rates[0]
     for rate in study.rates:
-        recipe = replace(study.recipe, lr=rate)
         try:
-            module = _module(task, learning)
-            spent += train(module, learning, study.track.images, recipe, task.seed).cpu_seconds
+            trial = _train(task, _module(task, learning), learning, rate)
         except NotFinite:
             continue  # a rate that is too high
-        found = accuracy(module, held_out)
-        if found > best:
-            best, best_rate = found, rate
+        spent += trial.cpu_seconds
+        if trial.accuracy > best:
+            best, best_rate = trial.accuracy, rate
     if best < 0:
         raise RunFailed(f"{task.model} from {task.init} weights diverges at every rate.")
     module = _module(task, whole)
     initial = accuracy(module, images.test)
-    result = train(module, whole, study.track.images, replace(study.recipe, lr=best_rate), task.seed)
+    result = _train(task, module, whole, best_rate)
     origin: dict[str, Any] = {**_identity(study), **stamp()}
     return FineTuneRow(
         model=task.model,
@@ -183,35 +180,6 @@ def fine_tune(task: FineTuneTask) -> FineTuneRow:
         cpu_seconds=spent + result.cpu_seconds,
         **origin,
     )
-
-
-def split_shots(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, LabelledImages, ImageSet]:
-    """(image set to choose rates with, its held-out shots, image set with all shots).
-
-    A seed draws its own `count` images of each class. Raises `BadInput` where a class has fewer, for fewer
-    than two shots, and for images that are not in memory.
-    """
-    train_part = images.train
-    if not isinstance(train_part, LabelledImages):
-        raise BadInput("Fine-tuning takes its shots from images in memory, not from folders.")
-    if count < 2:
-        raise BadInput("Fine-tuning needs at least two shots a class: one is held out to choose the rate.")
-    random = streams_of(seed).generator(_SHOTS, count)
-    kept, held = [], []
-    for label in range(images.num_classes):
-        members = (train_part.labels == label).nonzero().flatten().numpy()
-        if len(members) < count:
-            raise BadInput(f"Class {label} has {len(members)} training images, fewer than {count} shots.")
-        chosen = random.permutation(members)[:count]
-        out = max(1, round(count * _HELD_OUT))
-        held += chosen[:out].tolist()
-        kept += chosen[out:].tolist()
-
-    def part(rows: list[int]) -> LabelledImages:
-        index = torch.tensor(sorted(rows))
-        return replace(train_part, images=train_part.images[index], labels=train_part.labels[index])
-
-    return replace(images, train=part(kept)), part(held), replace(images, train=part(kept + held))
 
 
 def read_fine_tuning(path: Path) -> list[FineTuneRow]:
@@ -240,6 +208,11 @@ def _check_same(row: FineTuneRow, task: FineTuneTask, path: Path) -> None:
     for name, value in _identity(task.study).items():
         if getattr(row, name) != value:
             raise BadInput(f"{path} holds rows of another {name}; give another file (--out).")
+
+
+def _train(task: FineTuneTask, module: nn.Module, images: ImageSet, rate: float) -> Training:
+    recipe = replace(task.study.recipe, lr=rate)
+    return train(module, images, task.study.track.images, recipe, task.seed, under_noise=False)
 
 
 def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:

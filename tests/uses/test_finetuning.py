@@ -16,7 +16,7 @@ from deepnets_bench import GHN
 from deepnets_bench.cli import app
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.harness.images.sets import digits
-from deepnets_bench.uses import finetuning
+from deepnets_bench.uses import finetuning, training
 from deepnets_bench.uses.finetuning import (
     FineTuneRow,
     FineTuneTask,
@@ -25,11 +25,11 @@ from deepnets_bench.uses.finetuning import (
     fine_tune_tasks,
     read_fine_tuning,
     run_fine_tuning,
-    split_shots,
 )
 from deepnets_bench.uses.gains import gain_table, interval
 from deepnets_bench.uses.initialisation import orthogonalise
 from deepnets_bench.uses.recipe import Recipe
+from deepnets_bench.uses.shots import split_shots
 from tests.harness.conftest import tiny_track
 
 FAST = Recipe(epochs=2, weight_decay=1e-3)
@@ -58,13 +58,14 @@ def row(model: str, init: str, seed: int, accuracy: float, shots: int = 5) -> Fi
 
 def test_a_seed_draws_its_own_shots_and_holds_a_fifth_out():
     images = digits()
-    learning, held_out, whole = split_shots(images, 5, 0)
+    learning, whole = split_shots(images, 5, 0)
+    held_out = learning.test
     assert torch.bincount(whole.train.labels).tolist() == [5] * 10
     assert torch.bincount(learning.train.labels).tolist() == [4] * 10
     assert torch.bincount(held_out.labels).tolist() == [1] * 10
     both = torch.cat([learning.train.images, held_out.images]).flatten(1).sum(1).sort().values
     assert torch.equal(both, whole.train.images.flatten(1).sum(1).sort().values)
-    again, other = split_shots(images, 5, 0)[2], split_shots(images, 5, 1)[2]
+    again, other = split_shots(images, 5, 0)[1], split_shots(images, 5, 1)[1]
     assert torch.equal(again.train.images, whole.train.images)
     assert not torch.equal(other.train.images, whole.train.images)
     assert whole.test is images.test
@@ -113,6 +114,17 @@ def test_the_rate_that_is_best_on_held_out_shots_is_taken(study):
         scores[best].accuracy,
         scores[best].held_out_accuracy,
     )
+
+
+def test_trials_of_rates_see_no_test_images_and_nothing_is_evaluated_under_noise(study, monkeypatch):
+    evaluated = []
+    original = training.accuracy
+    monkeypatch.setattr(
+        training, "accuracy", lambda module, data: evaluated.append(len(data)) or original(module, data)
+    )
+    [task] = fine_tune_tasks(study, ["test/1"], ["he"], [2], [0])
+    fine_tune(task)
+    assert evaluated == [10, 10, len(digits().test)]
 
 
 def test_a_study_goes_on_and_refuses_rows_of_another(study, tmp_path, monkeypatch):
