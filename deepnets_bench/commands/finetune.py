@@ -69,6 +69,7 @@ def finetune(
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
     from deepnets_bench.uses import finetuning as work
+    from deepnets_bench.uses.finetuning_rows import read_fine_tuning
     from deepnets_bench.uses.gains import gain_table
 
     workers = workers_of(jobs, scheduler)
@@ -91,7 +92,7 @@ def finetune(
     )
     with progress_of("fine-tuning", "trainings") as report, cluster_executor(scheduler) as executor:
         work.run_fine_tuning(tasks, out, workers=workers, executor=executor, report=report)
-    rows = work.read_fine_tuning(out)
+    rows = read_fine_tuning(out)
     console = Console()
     for first in [name for name in inits if name in ("predicted", "orthogonalised")]:
         for against in [name for name in inits if name not in ("predicted", "orthogonalised")]:

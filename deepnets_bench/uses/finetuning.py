@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -10,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from deepnets_bench.errors import BadInput, NotFinite, RunFailed
+from deepnets_bench.errors import BadInput, NotFinite, reason_of
 from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.system.files import short_digest
+from deepnets_bench.uses.finetuning_rows import FineTuneRow, read_fine_tuning
 from deepnets_bench.uses.initialisation import initialise, load_ghn, orthogonalise
 from deepnets_bench.uses.models import build_for
 from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
-from deepnets_bench.uses.rows import Row, append_rows, read_rows
+from deepnets_bench.uses.rows import append_rows
 from deepnets_bench.uses.shots import split_shots
 from deepnets_bench.uses.training import NETWORK_WEIGHTS, Training, accuracy, streams_of, train
 
@@ -72,39 +73,6 @@ class FineTuneTask:
         return self.model, self.init, self.shots, self.seed
 
 
-class FineTuneRow(Row):
-    """What a training gave: accuracy on the test images, and at which rate."""
-
-    WHAT = "a CSV file of fine-tuning"
-    REFUSAL = "holds no results of fine-tuning"
-    AGAIN = "fine-tune"
-
-    model: str
-    init: str
-    shots: int = Field(ge=1)
-    seed: int = Field(ge=0)
-    accuracy: float = Field(ge=0, le=1)
-    held_out_accuracy: float = Field(ge=0, le=1)  # at the chosen rate
-    lr: float = Field(gt=0)
-    initial_accuracy: float = Field(ge=0, le=1)  # before the training
-    cpu_seconds: float = Field(ge=0)
-    track: str
-    track_version: int
-    recipe_digest: str
-    ghn: str  # digest of its file
-    settings: str  # all else that decides the result
-    package_version: str
-    git_commit: str = ""
-    torch_version: str
-    device: str
-    timestamp: str
-
-    @property
-    def key(self) -> tuple[str, str, int, int]:
-        """Model, initial weights, shots and seed."""
-        return self.model, self.init, self.shots, self.seed
-
-
 def fine_tune_tasks(
     study: FineTuning, models: Sequence[str], inits: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
 ) -> list[FineTuneTask]:
@@ -148,43 +116,48 @@ def run_fine_tuning(
 
 
 def fine_tune(task: FineTuneTask) -> FineTuneRow:
-    """Choose the rate on held-out shots, train on all shots, and evaluate on the test images."""
+    """Choose the rate on held-out shots, train on all shots, and evaluate on the test images.
+
+    The row of a training that diverges at every rate, or at last at the one chosen, says so.
+    """
     torch.set_num_threads(1)
-    study = task.study
-    images = _images(study.track.images, study.images)
-    learning, whole = split_shots(images, task.shots, task.seed)
-    spent, best, best_rate = 0.0, -1.0, study.rates[0]
-    for rate in study.rates:
-        try:
-            trial = _train(task, _module(task, learning), learning, rate)
-        except NotFinite:
-            continue  # a rate that is too high
-        spent += trial.cpu_seconds
-        if trial.accuracy > best:
-            best, best_rate = trial.accuracy, rate
-    if best < 0:
-        raise RunFailed(f"{task.model} from {task.init} weights diverges at every rate.")
-    module = _module(task, whole)
-    initial = accuracy(module, images.test)
-    result = _train(task, module, whole, best_rate)
-    origin: dict[str, Any] = {**_identity(study), **stamp()}
+    images = _images(task.study.track.images, task.study.images)
+    begun = time.process_time()
+    try:
+        outcome = _outcome(task, images)
+    except NotFinite as error:
+        outcome = {"failure": reason_of(error)}
+    origin: dict[str, Any] = {**_identity(task.study), **stamp()}
     return FineTuneRow(
         model=task.model,
         init=task.init,
         shots=task.shots,
         seed=task.seed,
-        accuracy=result.accuracy,
-        held_out_accuracy=best,
-        lr=best_rate,
-        initial_accuracy=initial,
-        cpu_seconds=spent + result.cpu_seconds,
+        cpu_seconds=time.process_time() - begun,
+        **outcome,
         **origin,
     )
 
 
-def read_fine_tuning(path: Path) -> list[FineTuneRow]:
-    """All rows; raises what `read_rows` does."""
-    return read_rows(path, FineTuneRow)
+def _outcome(task: FineTuneTask, images: ImageSet) -> dict[str, Any]:
+    """Rate, and accuracies before and after; raises `NotFinite` where there are none."""
+    learning, whole = split_shots(images, task.shots, task.seed)
+    trials, reason = {}, ""
+    for rate in task.study.rates:
+        try:
+            trials[rate] = _train(task, _module(task, learning), learning, rate).accuracy
+        except NotFinite as error:
+            reason = str(error)  # a rate that is too high
+    if not trials:
+        raise NotFinite(f"At every rate: {reason}")
+    best = max(trials, key=trials.__getitem__)
+    module = _module(task, whole)
+    return {
+        "lr": best,
+        "held_out_accuracy": trials[best],
+        "initial_accuracy": accuracy(module, images.test),
+        "accuracy": _train(task, module, whole, best).accuracy,
+    }
 
 
 def _identity(study: FineTuning) -> dict[str, Any]:
@@ -231,7 +204,10 @@ def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
     if study.recalibrate:
         from deepnets_bench.networks.recalibration import recalibrate
 
-        recalibrate(module, [batch for batch, _ in images.train.batches(64)])
+        try:
+            recalibrate(module, [batch for batch, _ in images.train.batches(64)])
+        except BadInput as error:  # statistics overflow: the images are such that the module can take them
+            raise NotFinite(str(error)) from error
     return module
 
 

@@ -14,22 +14,22 @@ from typer.testing import CliRunner
 
 from deepnets_bench import GHN
 from deepnets_bench.cli import app
-from deepnets_bench.errors import BadInput, UnknownName
+from deepnets_bench.errors import BadInput, NotFinite, UnknownName
 from deepnets_bench.harness.images.sets import digits
 from deepnets_bench.uses import finetuning, training
 from deepnets_bench.uses.finetuning import (
-    FineTuneRow,
     FineTuneTask,
     FineTuning,
     fine_tune,
     fine_tune_tasks,
-    read_fine_tuning,
     run_fine_tuning,
 )
+from deepnets_bench.uses.finetuning_rows import FineTuneRow, read_fine_tuning
 from deepnets_bench.uses.gains import gain_table, interval
 from deepnets_bench.uses.initialisation import orthogonalise
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.shots import split_shots
+from deepnets_bench.uses.training import Training
 from tests.harness.conftest import tiny_track
 
 FAST = Recipe(epochs=2, weight_decay=1e-3)
@@ -188,6 +188,39 @@ def test_gains_are_paired_by_seed():
     assert interval(np.array([0.1])) == (-math.inf, math.inf)
     with pytest.raises(BadInput, match="from predicted and from orthogonal"):
         gain_table(rows, "orthogonal")
+
+
+def test_a_training_that_diverges_leaves_a_row_that_says_so(study, tmp_path, monkeypatch):
+    def diverges(module, images, protocol, recipe, seed, **_):
+        if seed == 1 and (recipe.lr > 0.01 or len(images.train) > 10):
+            raise NotFinite("The loss is nan at step 3.")
+        return Training(accuracy=0.5)
+
+    monkeypatch.setattr(finetuning, "train", diverges)
+    path = tmp_path / "rows.csv"
+    tasks = fine_tune_tasks(study, ["test/1"], ["he", "random"], [2], [0, 1])
+    run_fine_tuning(tasks, path)
+    first, _, diverged, _ = read_fine_tuning(path)
+    assert (first.failure, first.lr) == ("", 0.01)
+    assert (diverged.failure, diverged.accuracy) == ("The loss is nan at step 3", None)
+    every = dataclasses.replace(study, rates=(0.1, 1.0))
+    assert fine_tune(dataclasses.replace(tasks[-1], study=every)).failure.startswith(
+        "At every rate: The loss"
+    )
+    monkeypatch.setattr(finetuning, "fine_tune", lambda task: pytest.fail("it was finished"))
+    run_fine_tuning(tasks, path)
+    with pytest.raises(ValueError, match="no failure says why"):
+        row("a", "he", 0, 0.5).model_validate(row("a", "he", 0, 0.5).model_dump() | {"accuracy": None})
+
+
+def test_failures_are_counted_and_named():
+    rows = [row("a", init, seed, 0.5) for init in ("predicted", "he") for seed in range(2)]
+    lost = rows[-1].model_copy(update={"accuracy": None, "failure": "The loss is nan"})
+    table = gain_table([*rows[:-1], lost], "he")
+    assert table.rows[1][2] == "1"
+    assert "1 training failed" in table.notes[-1]
+    assert "a from he, 5 shots, seed 1 (The loss is nan)" in table.notes[-1]
+    assert gain_table([rows[0], lost], "he").rows == ()
 
 
 def test_over_all_models_only_seeds_count_that_all_models_have():

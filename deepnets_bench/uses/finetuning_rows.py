@@ -1,0 +1,67 @@
+"""Rows of fine-tuning: what each training gave, and of what, as a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from deepnets_bench.uses.rows import Row, read_rows
+
+_OUTCOME = ("accuracy", "held_out_accuracy", "lr", "initial_accuracy")
+
+
+class FineTuneRow(Row):
+    """What a training gave: accuracy on the test images, and at which rate.
+
+    One that failed has a `failure` and none of these.
+    """
+
+    WHAT = "a CSV file of fine-tuning"
+    REFUSAL = "holds no results of fine-tuning"
+    AGAIN = "fine-tune"
+
+    model: str
+    init: str
+    shots: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    accuracy: float | None = Field(None, ge=0, le=1)
+    held_out_accuracy: float | None = Field(None, ge=0, le=1)  # at the chosen rate
+    lr: float | None = Field(None, gt=0)
+    initial_accuracy: float | None = Field(None, ge=0, le=1)  # before the training
+    failure: str = ""
+    cpu_seconds: float = Field(ge=0)  # of all rates, and of evaluations
+    track: str
+    track_version: int
+    recipe_digest: str
+    ghn: str  # digest of its file
+    settings: str  # all else that decides the result
+    package_version: str
+    git_commit: str = ""
+    torch_version: str
+    device: str
+    timestamp: str
+
+    @model_validator(mode="after")
+    def _outcome_is_whole(self) -> FineTuneRow:
+        for name in _OUTCOME:
+            if not self.failure and getattr(self, name) is None:
+                raise ValueError(f"{name} is missing, and no failure says why")
+        return self
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Model, initial weights, shots and seed."""
+        return self.model, self.init, self.shots, self.seed
+
+    @classmethod
+    def from_cells(cls, cells: Mapping[str, Any]) -> FineTuneRow:
+        """An empty cell of the outcome is a missing value."""
+        return cls.model_validate({k: None if k in _OUTCOME and v == "" else v for k, v in cells.items()})
+
+
+def read_fine_tuning(path: Path) -> list[FineTuneRow]:
+    """All rows; raises what `read_rows` does."""
+    return read_rows(path, FineTuneRow)
