@@ -64,7 +64,7 @@ def finetune(
 
     from rich.console import Console
 
-    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.errors import BadInput, UnknownName
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
@@ -73,7 +73,11 @@ def finetune(
     from deepnets_bench.uses.gains import gain_table
 
     workers = workers_of(jobs, scheduler)
-    inits = listed(init)
+    models, inits = listed(model), listed(init)
+    if not models:
+        raise BadInput("Give at least one model, such as --model test/1.")
+    if not inits:
+        raise BadInput("Give initial weights, such as --init predicted,he.")
     for name in inits:
         if name not in work.INITS:
             raise UnknownName("initial weights", name, work.INITS)
@@ -85,7 +89,7 @@ def finetune(
     )  # fmt: skip
     tasks = work.fine_tune_tasks(
         study,
-        listed(model),
+        models,
         inits,
         whole_numbers(shots, "Shots"),
         whole_numbers(seeds),

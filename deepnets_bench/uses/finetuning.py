@@ -20,7 +20,7 @@ from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.system.files import short_digest
 from deepnets_bench.uses.finetuning_rows import FineTuneRow, read_fine_tuning
 from deepnets_bench.uses.initialisation import initialise, load_ghn, orthogonalise
-from deepnets_bench.uses.models import build_for
+from deepnets_bench.uses.models import build_for, check_trainable, source_digest
 from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.rows import append_rows
@@ -79,7 +79,9 @@ def fine_tune_tasks(
     """All combinations, seed by seed; raises `BadInput` for a model or number of shots that cannot be had."""
     images = _images(study.track.images, study.images)
     for model in models:
-        build_for(model, study.track, images.num_classes)
+        with streams_of(seeds[0]).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
+            module = build_for(model, study.track, images.num_classes)
+            check_trainable(module, model, study.track.images.size, images.num_classes)
     for count in shots:
         split_shots(images, count, seeds[0])
     return [

@@ -245,3 +245,8 @@ def test_the_command(ghn, tmp_path, monkeypatch):
         CliRunner().invoke(app, ["finetune", *missing, *arguments[3:]], catch_exceptions=False)
     with pytest.raises(UnknownName, match="initial weights 'xavier'"):
         CliRunner().invoke(app, [*arguments[:-6], "--init", "xavier"], catch_exceptions=False)
+    for option, message in (("--model", "at least one model"), ("--init", "Give initial weights")):
+        empty = [*arguments]
+        empty[empty.index(option) + 1] = ","
+        with pytest.raises(BadInput, match=message):
+            CliRunner().invoke(app, empty, catch_exceptions=False)
