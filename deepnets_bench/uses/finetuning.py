@@ -33,6 +33,17 @@ if TYPE_CHECKING:
 INITS = ("predicted", "orthogonalised", "he", "orthogonal", "random")
 RECIPE = Recipe(weight_decay=1e-3)
 
+_OTHER = {  # what differs in a row that cannot stand beside others
+    "track": "another track",
+    "track_version": "another version of the track",
+    "track_digest": "the track as it was before it was changed",
+    "images": "other image files",
+    "recipe_digest": "another recipe",
+    "ghn": "another hypernetwork",
+    "settings": "other settings",
+    "source": "another source",
+}
+
 
 @dataclass(frozen=True)
 class FineTuning:
@@ -103,12 +114,11 @@ def run_fine_tuning(
 ) -> None:
     """Carry out the tasks that have no row in the file at `path`; each leaves its row as it ends.
 
-    Raises `BadInput` for rows of another track, recipe, hypernetwork or settings, `Interrupted` at Ctrl-C.
+    The tasks are those of one study. Raises `BadInput` for rows of another track, recipe, hypernetwork, image
+    files or settings, and of other source of a model that is asked for; `Interrupted` at Ctrl-C.
     """
     held = {row.key: row for row in (read_fine_tuning(path) if path.exists() else [])}
-    for task in tasks:
-        if task.key in held:
-            _check_same(held[task.key], task, path)
+    _check_same(list(held.values()), tasks, path)
     todo = [task for task in tasks if task.key not in held]
     tally = Tally(len(tasks) - len(todo), len(tasks), report)
     with going_on(tally, "trainings", "rows", path):
@@ -135,6 +145,7 @@ def fine_tune(task: FineTuneTask) -> FineTuneRow:
         init=task.init,
         shots=task.shots,
         seed=task.seed,
+        source=source_digest(task.model),
         cpu_seconds=time.process_time() - begun,
         **outcome,
         **origin,
@@ -173,16 +184,25 @@ def _identity(study: FineTuning) -> dict[str, Any]:
     return {
         "track": study.track.name,
         "track_version": study.track.version,
+        "track_digest": study.track.fingerprint(),
+        "images": _images_digest(study.track.images, study.images),
         "recipe_digest": study.recipe.digest(),
         "ghn": _digest(study.ghn),
         "settings": "; ".join(f"{key} {value}" for key, value in settings.items()),
     }
 
 
-def _check_same(row: FineTuneRow, task: FineTuneTask, path: Path) -> None:
-    for name, value in _identity(task.study).items():
-        if getattr(row, name) != value:
-            raise BadInput(f"{path} holds rows of another {name}; give another file (--out).")
+def _check_same(rows: Sequence[FineTuneRow], tasks: Sequence[FineTuneTask], path: Path) -> None:
+    """Raise `BadInput` where a row cannot stand beside those that the tasks are going to make."""
+    if not rows or not tasks:
+        return
+    sources = {task.model: source_digest(task.model) for task in tasks}
+    for row in rows:
+        asked = {**_identity(tasks[0].study), "source": sources.get(row.model, row.source)}
+        for name, value in asked.items():
+            if getattr(row, name) != value:
+                what = f"{_OTHER[name]} of {row.model}" if name == "source" else _OTHER[name]
+                raise BadInput(f"{path} holds rows of {what}; give another file (--out).")
 
 
 def _train(task: FineTuneTask, module: nn.Module, images: ImageSet, rate: float) -> Training:
@@ -218,6 +238,13 @@ def _images(protocol: Images, folder: Path | None) -> ImageSet:
     from deepnets_bench.harness.images.loading import load_images
 
     return load_images(protocol, folder)
+
+
+@lru_cache(maxsize=1)
+def _images_digest(protocol: Images, folder: Path | None) -> str:
+    from deepnets_bench.harness.images.loading import fingerprint
+
+    return fingerprint(protocol, folder)
 
 
 _digest = lru_cache(maxsize=4)(short_digest)

@@ -35,7 +35,10 @@ class FineTuneRow(Row):
     cpu_seconds: float = Field(ge=0)  # of all rates, and of evaluations
     track: str
     track_version: int
+    track_digest: str
+    images: str  # digest of their files, where no checksum verifies them
     recipe_digest: str
+    source: str  # digest of the model's file, where it has one
     ghn: str  # digest of its file
     settings: str  # all else that decides the result
     package_version: str

@@ -64,13 +64,13 @@ def embeddings_of_split(
 ) -> np.ndarray:
     """float32 [count, hid]: mean node embeddings of the first `count` architectures, made where missing.
 
-    Files of 2,000 are kept in `folder`, in one named by the digest of the hypernetwork, so that an
-    interrupted search goes on. Raises `BadInput` for data that cannot be used, `Interrupted` at Ctrl-C.
+    Files of 2,000 are kept in `folder`, in one named by the digests of track and hypernetwork, so that
+    an interrupted search goes on. Raises `BadInput` for data that cannot be used, `Interrupted` at Ctrl-C.
     """
     from deepnets_bench.generators.generation import generate
 
     generate(SPLIT, data, count, workers=workers, dataset_version=track.dataset_version)
-    place = folder / f"embeddings-{track.name}-v{track.version}-{short_digest(ghn)}"
+    place = folder / f"embeddings-{track.name}-v{track.version}-{track.fingerprint()}-{short_digest(ghn)}"
     with writable(place):
         place.mkdir(parents=True, exist_ok=True)
     tasks = [

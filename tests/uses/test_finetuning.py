@@ -51,8 +51,9 @@ def study(ghn: Path) -> FineTuning:
 def row(model: str, init: str, seed: int, accuracy: float, shots: int = 5) -> FineTuneRow:
     return FineTuneRow(
         model=model, init=init, shots=shots, seed=seed, accuracy=accuracy, held_out_accuracy=0.5, lr=0.01,
-        initial_accuracy=0.1, cpu_seconds=1, track="mnist", track_version=1, recipe_digest="r", ghn="g",
-        settings="s", package_version="0", torch_version="2", device="cpu", timestamp="t",
+        initial_accuracy=0.1, cpu_seconds=1, track="mnist", track_version=1, track_digest="d", images="",
+        recipe_digest="r", source="", ghn="g", settings="s", package_version="0",
+        torch_version="2", device="cpu", timestamp="t",
     )  # fmt: skip
 
 
@@ -137,11 +138,34 @@ def test_a_study_goes_on_and_refuses_rows_of_another(study, tmp_path, monkeypatc
     assert done == ["random"]
     assert {found.init for found in read_fine_tuning(path)} == {"predicted", "random"}
     other = fine_tune_tasks(dataclasses.replace(study, noise=0.1), ["test/1"], ["predicted"], [2], [0])
-    with pytest.raises(BadInput, match="rows of another settings"):
+    with pytest.raises(BadInput, match="rows of other settings"):
         run_fine_tuning(other, path)
     path.write_text("model\n")
     with pytest.raises(BadInput, match="no results of fine-tuning"):
         read_fine_tuning(path)
+
+
+def test_no_row_of_a_file_may_be_of_anything_else(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetuning, "train", lambda *_, **__: Training(accuracy=0.5))
+    source = tmp_path / "net.py"
+    text = "from torch import nn\nnet = lambda: nn.Sequential(nn.Flatten(), nn.Linear(768, 10))\n"
+    source.write_text(text)
+    model, path = f"{source}:net", tmp_path / "rows.csv"
+    run_fine_tuning(fine_tune_tasks(study, [model], ["he"], [2], [0]), path)
+    changed = tiny_track(training={"steps": 7})
+    ghn = tmp_path / "other.safetensors"
+    ghn.write_bytes(study.ghn.read_bytes() + b" ")
+    for change, message in (
+        ({"track": changed}, "the track as it was before"),
+        ({"recipe": dataclasses.replace(FAST, epochs=3)}, "another recipe"),
+        ({"ghn": ghn}, "another hypernetwork"),
+    ):
+        other = fine_tune_tasks(dataclasses.replace(study, **change), ["test/1"], ["he"], [3], [7])
+        with pytest.raises(BadInput, match=message):
+            run_fine_tuning(other, path)
+    source.write_text(text + "# changed\n")
+    with pytest.raises(BadInput, match=r"another source of .*net.py:net"):
+        run_fine_tuning(fine_tune_tasks(study, [model], ["he"], [3], [0]), path)
 
 
 def test_predicted_weights_are_those_of_the_hypernetwork_and_a_classifier_may_be_random(study):
@@ -243,10 +267,10 @@ def test_the_command(ghn, tmp_path, monkeypatch):
     missing = ["--ghn", str(tmp_path / "none.safetensors")]
     with pytest.raises(BadInput, match=r"Cannot read .*none.safetensors"):
         CliRunner().invoke(app, ["finetune", *missing, *arguments[3:]], catch_exceptions=False)
-    with pytest.raises(UnknownName, match="initial weights 'xavier'"):
-        CliRunner().invoke(app, [*arguments[:-6], "--init", "xavier"], catch_exceptions=False)
     for option, message in (("--model", "at least one model"), ("--init", "Give initial weights")):
         empty = [*arguments]
         empty[empty.index(option) + 1] = ","
         with pytest.raises(BadInput, match=message):
             CliRunner().invoke(app, empty, catch_exceptions=False)
+    with pytest.raises(UnknownName, match="initial weights 'xavier'"):
+        CliRunner().invoke(app, [*arguments[:-6], "--init", "xavier"], catch_exceptions=False)

@@ -56,6 +56,7 @@ def test_embeddings_are_kept_in_pieces_and_an_interrupted_search_goes_on(ghn, da
     assert made == [4, 8]
     graphs = [sample("search", index).graph(8, 16, 10, 64) for index in range(10)]
     assert np.allclose(vectors, mean_embeddings(GHN.load(ghn), graphs), atol=1e-5)
+    assert track.fingerprint() in next(tmp_path.iterdir()).name
     next(tmp_path.rglob("0-4.npy")).write_bytes(b"\x93NUMPY")
     with pytest.raises(BadInput, match="truncated or not a file of embeddings"):
         search.embeddings_of_split(track, data, ghn, 10, tmp_path)
