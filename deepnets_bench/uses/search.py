@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deepnets_bench.uses.properties.study import Study
 
 SPLIT = "search"
+_NO_WORSE = 0.1  # share of all architectures that is no worse than the best
 CHUNK = 2000  # architectures of a file of embeddings
 
 
@@ -105,9 +106,16 @@ def predict_properties(
     }
 
 
-def best(predicted: dict[str, np.ndarray], name: str, top: int) -> list[int]:
-    """Indices of the `top` best architectures: highest accuracy, smallest time, earliest convergence."""
+def best(predicted: dict[str, np.ndarray], name: str, top: int, no_worse: str | None = None) -> list[int]:
+    """Indices of the `top` best architectures: highest accuracy, smallest time, earliest convergence.
+
+    With `no_worse`, only among the best tenth by that property. The best one alone would leave no choice, and
+    is the best by its error as much as by itself; the median would allow to lose half of what can be had.
+    """
     order = np.argsort(_gain(predicted, name), kind="stable")[::-1]
+    if no_worse is not None:
+        gain = _gain(predicted, no_worse)
+        order = order[gain[order] >= np.quantile(gain, 1 - _NO_WORSE)]
     return [int(index) for index in order[:top]]
 
 

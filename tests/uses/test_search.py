@@ -68,6 +68,14 @@ def test_the_best_have_the_highest_accuracy_and_the_smallest_time():
     assert search.best(predicted, "speed", 2) == [2, 1]
 
 
+def test_no_worse_means_the_best_tenth():
+    """By hand: of 20, the two most accurate are the best tenth, and of these the second is faster."""
+    predicted = {"accuracy": np.linspace(0.1, 0.9, 20), "speed": np.arange(20.0)}
+    assert search.best(predicted, "speed", 5) == [0, 1, 2, 3, 4]
+    assert search.best(predicted, "speed", 5, "accuracy") == [18, 19]
+    assert search.best(predicted, "accuracy", 1, "speed") == [1]
+
+
 def test_the_pareto_front_by_hand():
     predicted = {
         "accuracy": np.array([0.9, 0.8, 0.7, 0.8, 0.5, 0.9]),
@@ -100,21 +108,48 @@ def test_the_command_finds_trains_and_compares(ghn, data, tmp_path, monkeypatch)
         load_track(track), labels, data, images, NO_TIMES, SMALL))  # fmt: skip
     out = tmp_path / "out"
     arguments = [
-        "search", "--ghn", str(ghn), "--count", "12", "--top", "2", "--head", "ridge",
+        "search", "--ghn", str(ghn), "--count", "12", "--head", "ridge",
         "--labels", str(labels),
         "--out", str(out), "--data", str(data), "--jobs", "1",
     ]  # fmt: skip
-    shown = CliRunner().invoke(app, [*arguments, "--train", "--seeds", "0"], catch_exceptions=False)
+    trained = [*arguments, "--top", "2", "--train", "--seeds", "0"]
+    shown = CliRunner().invoke(app, trained, catch_exceptions=False)
     assert "rank  architecture" in shown.output
     assert "difference [95 %]" in shown.output
     assert (
         (out / "found.csv").read_text().splitlines()[0].startswith("rank,split,index,fingerprint,predicted_")
     )
     assert len((out / "trained.csv").read_text().splitlines()) == 1 + 4
-    front = CliRunner().invoke(app, [*arguments, "--pareto", "convergence"], catch_exceptions=False)
-    assert front.exit_code == 0
+    whole = list(range(11))
+    monkeypatch.setattr(search, "pareto_front", lambda *_: whole)
+    for options, expected in (([], 11), (["--top", "3"], 3)):
+        pareto = [*arguments, "--pareto", "convergence", *options]
+        assert CliRunner().invoke(app, pareto, catch_exceptions=False).exit_code == 0
+        assert len((out / "found.csv").read_text().splitlines()) == 1 + expected
+    with pytest.raises(BadInput, match="compares 11 architectures"):
+        CliRunner().invoke(app, [*arguments, "--pareto", "convergence", "--train"], catch_exceptions=False)
+    few = CliRunner().invoke(app, [*arguments, "--no-worse", "convergence"], catch_exceptions=False)
+    assert few.exit_code == 0
     with pytest.raises(BadInput, match="another property than accuracy"):
         CliRunner().invoke(app, [*arguments, "--pareto", "accuracy"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--property", "accuracy,convergence"], "Unknown property 'accuracy,convergence'"),
+        (["--property", ""], "Unknown property ''"),
+        (["--pareto", "x"], "Unknown property 'x'"),
+        (["--no-worse", "x"], "Unknown property 'x'"),
+        (["--no-worse", "accuracy"], "another property than accuracy"),
+        (["--pareto", "speed", "--no-worse", "convergence"], "either --pareto or --no-worse"),
+        (["--seeds", "x"], "Seeds are whole numbers"),
+        (["--count", "10", "--train"], "compares 10 architectures with as many others, .* --count 10 is"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_before_anything_is_made(ghn, tmp_path, options, message):
+    with pytest.raises(BadInput, match=message):
+        CliRunner().invoke(app, ["search", "--ghn", str(ghn), *options], catch_exceptions=False)
 
 
 def test_a_dask_cluster_gives_the_same_embeddings(ghn, data, tmp_path, monkeypatch):
