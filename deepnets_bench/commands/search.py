@@ -146,3 +146,10 @@ def _train(
             f"{proof.name:15s} {proof.found:7.4g}  {proof.random:7.4g}  {gap:+.4g} "
             f"[{proof.low:+.4g}, {proof.high:+.4g}]"
         )
+    failed = proofs[0].failed
+    if any(failed):
+        each = len(indices) * len(seeds)
+        typer.echo(
+            f"Failed trainings: {failed[0]} of {each} found, {failed[1]} of {each} random; they count with "
+            "the accuracy of chance, and as never converged."
+        )

@@ -18,9 +18,10 @@ from deepnets_bench.errors import BadInput, Interrupted
 from deepnets_bench.generators import sample
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.uses import search
-from deepnets_bench.uses.proof import compare, random_indices
+from deepnets_bench.uses.proof import compare, compare_labels, random_indices
 from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.study import Study
+from tests.uses.test_labels import label
 from tests.uses.test_properties import NO_TIMES, SMALL, write_labels
 
 
@@ -100,6 +101,23 @@ def test_the_difference_is_welchs():
     assert (proof.low, proof.high) == pytest.approx((expected.low, expected.high))
     assert compare("accuracy", [1.0], [0.5]).high == math.inf
     assert compare("accuracy", [1.0, 1.0], [0.5, 0.5]).low == 0.5
+
+
+def test_trainings_that_failed_count_as_chance():
+    """By hand: found (0.8 + 0.1) / 2 and 0.8, random 0.5 and 0.5."""
+    lost = {
+        "accuracy": None,
+        "accuracy_noise": None,
+        "convergence": None,
+        "converged": None,
+        "failure": "nan",
+    }
+    labels = [label("search", 0, 0, accuracy=0.8), label("search", 0, 1, **lost)]
+    labels += [label("search", 1, seed, accuracy=0.8) for seed in range(2)]
+    labels += [label("search", index, seed, accuracy=0.5) for index in (2, 3) for seed in range(2)]
+    accuracy, _, convergence = compare_labels(labels, [0, 1], [2, 3], 0.1)
+    assert (accuracy.found, accuracy.random, accuracy.failed) == (pytest.approx(0.625), 0.5, (1, 0))
+    assert convergence.found == pytest.approx(((0.25 + 1) / 2 + 0.25) / 2)
 
 
 def test_the_command_finds_trains_and_compares(ghn, data, tmp_path, monkeypatch):
