@@ -24,7 +24,7 @@ from deepnets_bench.uses.models import build_for, check_trainable, source_digest
 from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.rows import append_rows
-from deepnets_bench.uses.shots import split_shots
+from deepnets_bench.uses.shots import draw_shots, split_shots
 from deepnets_bench.uses.training import NETWORK_WEIGHTS, Training, accuracy, streams_of, train
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def fine_tune_tasks(
             module = build_for(model, study.track, images.num_classes)
             check_trainable(module, model, study.track.images.size, images.num_classes)
     for count in shots:
-        split_shots(images, count, seeds[0])
+        draw_shots(images, count, seeds[0])
     return [
         FineTuneTask(study, model, init, count, seed)
         for seed in seeds

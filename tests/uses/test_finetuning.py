@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from deepnets_bench import GHN
 from deepnets_bench.cli import app
 from deepnets_bench.errors import BadInput, NotFinite, UnknownName
+from deepnets_bench.harness.images.loading import load_images
 from deepnets_bench.harness.images.sets import digits
+from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.uses import finetuning, training
 from deepnets_bench.uses.finetuning import (
     FineTuneTask,
@@ -74,6 +76,25 @@ def test_a_seed_draws_its_own_shots_and_holds_a_fifth_out():
         split_shots(images, 1, 0)
     with pytest.raises(BadInput, match="fewer than 500 shots"):
         split_shots(images, 500, 0)
+
+
+def test_shots_of_a_folder_are_read_into_memory(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="needs the extra 'vision'")
+    pytest.importorskip("torchvision", reason="needs the extra 'vision'")
+    for number in range(20):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        image.new("RGB", (20, 20), (10 * number, 0, 0)).save(folder / f"{number}.png")
+    track = load_track("imagefolder")
+    images = load_images(track.images.model_copy(update={"size": 16}), tmp_path)
+    learning, whole = split_shots(images, 4, 0)
+    assert torch.bincount(whole.train.labels).tolist() == [4, 4]
+    assert torch.bincount(learning.train.labels).tolist() == [3, 3]
+    assert torch.bincount(learning.test.labels).tolist() == [1, 1]
+    read = torch.cat([batch for batch, _ in images.train.batches(8)])
+    shots = torch.cat([batch for batch, _ in whole.train.batches(8)])
+    assert all(any(torch.equal(shot, found) for found in read) for shot in shots)
+    assert shots.shape[1:] == (3, 16, 16)
 
 
 def test_orthogonal_weights_stay_and_noise_follows_the_correlations():
