@@ -51,6 +51,10 @@ def finetune(
         bool, typer.Option("--random-classifier", help="Predict everything but the classifier.")
     ] = False,
     out: Annotated[Path, typer.Option(help="The CSV file; rows are added to it.")] = Path("finetune.csv"),
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw accuracy over epochs, with bands over seeds: .png, .svg or .pdf."),
+    ] = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     images: ImagesOption = None,
@@ -66,13 +70,17 @@ def finetune(
 
     from deepnets_bench.errors import BadInput, UnknownName
     from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.graphs import drawing
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
     from deepnets_bench.uses import finetuning as work
-    from deepnets_bench.uses.finetuning_rows import read_fine_tuning
+    from deepnets_bench.uses.finetuning_rows import CurvePoint, curves_path, read_fine_tuning
     from deepnets_bench.uses.gains import gain_table
+    from deepnets_bench.uses.rows import read_rows
 
     workers = workers_of(jobs, scheduler)
+    if plot is not None:
+        drawing.check_target(plot)
     models, inits = listed(model), listed(init)
     if not models:
         raise BadInput("Give at least one model, such as --model test/1.")
@@ -101,3 +109,7 @@ def finetune(
     for first in [name for name in inits if name in ("predicted", "orthogonalised")]:
         for against in [name for name in inits if name not in ("predicted", "orthogonalised")]:
             print_table(gain_table(rows, against, first), console)
+    if plot is not None:
+        from deepnets_bench.uses.finetuning_plots import mean_curves
+
+        drawing.save_figure(mean_curves(read_rows(curves_path(out), CurvePoint)), plot)

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,14 +18,14 @@ from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.system.files import short_digest
-from deepnets_bench.uses.finetuning_rows import FineTuneRow, read_fine_tuning
+from deepnets_bench.uses.finetuning_rows import CurvePoint, FineTuneRow, curves_path, read_fine_tuning
 from deepnets_bench.uses.initialisation import initialise, load_ghn, orthogonalise
 from deepnets_bench.uses.models import build_for, check_trainable, source_digest
 from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.rows import append_rows
 from deepnets_bench.uses.shots import draw_shots, split_shots
-from deepnets_bench.uses.training import NETWORK_WEIGHTS, Training, accuracy, streams_of, train
+from deepnets_bench.uses.training import NETWORK_WEIGHTS, Epoch, Training, accuracy, streams_of, train
 
 if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tables import Images
@@ -112,7 +112,8 @@ def run_fine_tuning(
     executor: Executor | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Carry out the tasks that have no row in the file at `path`; each leaves its row as it ends.
+    """Carry out the tasks that have no row in the file at `path`; each leaves its row as it ends, and its
+    curve in the file beside it.
 
     The tasks are those of one study. Raises `BadInput` for rows of another track, recipe, hypernetwork, image
     files or settings, and of other source of a model that is asked for; `Interrupted` at Ctrl-C.
@@ -122,12 +123,20 @@ def run_fine_tuning(
     todo = [task for task in tasks if task.key not in held]
     tally = Tally(len(tasks) - len(todo), len(tasks), report)
     with going_on(tally, "trainings", "rows", path):
-        for row in carried_out(fine_tune, todo, workers, executor):
-            append_rows(path, FineTuneRow, [row])
+        for row, curve in carried_out(fine_tune, todo, workers, executor):
+            append_rows(curves_path(path), CurvePoint, curve)
+            append_rows(path, FineTuneRow, [row])  # last: it says that the training is done
             tally.add()
 
 
-def fine_tune(task: FineTuneTask) -> FineTuneRow:
+class FineTuned(NamedTuple):
+    """What a training gave, and how: no curve where it failed."""
+
+    row: FineTuneRow
+    curve: list[CurvePoint]
+
+
+def fine_tune(task: FineTuneTask) -> FineTuned:
     """Choose the rate on held-out shots, train on all shots, and evaluate on the test images.
 
     The row of a training that diverges at every rate, or at last at the one chosen, says so.
@@ -135,25 +144,28 @@ def fine_tune(task: FineTuneTask) -> FineTuneRow:
     torch.set_num_threads(1)
     images = _images(task.study.track.images, task.study.images)
     begun = time.process_time()
+    key: dict[str, Any] = {"model": task.model, "init": task.init, "shots": task.shots, "seed": task.seed}
+    outcome: dict[str, Any]
     try:
-        outcome = _outcome(task, images)
+        outcome, curve = _outcome(task, images)
     except NotFinite as error:
-        outcome = {"failure": reason_of(error)}
+        outcome, curve = {"failure": reason_of(error)}, {}
     origin: dict[str, Any] = {**_identity(task.study), **stamp()}
-    return FineTuneRow(
-        model=task.model,
-        init=task.init,
-        shots=task.shots,
-        seed=task.seed,
+    row = FineTuneRow(
+        **key,
         source=source_digest(task.model),
         cpu_seconds=time.process_time() - begun,
         **outcome,
         **origin,
     )
+    return FineTuned(row, [CurvePoint(**key, epoch=epoch, accuracy=curve[epoch]) for epoch in sorted(curve)])
 
 
-def _outcome(task: FineTuneTask, images: ImageSet) -> dict[str, Any]:
-    """Rate, and accuracies before and after; raises `NotFinite` where there are none."""
+def _outcome(task: FineTuneTask, images: ImageSet) -> tuple[dict[str, Any], dict[int, float]]:
+    """Rate, and accuracies before and after; the curve as {epoch: accuracy}, after 0, 1, 2, 4, 8, ... epochs.
+
+    Raises `NotFinite` where there are none.
+    """
     learning, whole = split_shots(images, task.shots, task.seed)
     trials, reason = {}, ""
     for rate in task.study.rates:
@@ -165,12 +177,22 @@ def _outcome(task: FineTuneTask, images: ImageSet) -> dict[str, Any]:
         raise NotFinite(f"At every rate: {reason}")
     best = max(trials, key=trials.__getitem__)
     module = _module(task, whole)
-    return {
+    curve = {0: accuracy(module, images.test)}
+
+    def report(epoch: Epoch) -> None:
+        number = epoch.epoch
+        if number & (number - 1) == 0 and number < task.study.recipe.epochs:  # a power of two
+            curve[number] = accuracy(module, images.test)
+
+    found = _train(task, module, whole, best, report).accuracy
+    curve[task.study.recipe.epochs] = found
+    outcome = {
         "lr": best,
         "held_out_accuracy": trials[best],
-        "initial_accuracy": accuracy(module, images.test),
-        "accuracy": _train(task, module, whole, best).accuracy,
+        "initial_accuracy": curve[0],
+        "accuracy": found,
     }
+    return outcome, curve
 
 
 def _identity(study: FineTuning) -> dict[str, Any]:
@@ -205,9 +227,15 @@ def _check_same(rows: Sequence[FineTuneRow], tasks: Sequence[FineTuneTask], path
                 raise BadInput(f"{path} holds rows of {what}; give another file (--out).")
 
 
-def _train(task: FineTuneTask, module: nn.Module, images: ImageSet, rate: float) -> Training:
-    recipe = replace(task.study.recipe, lr=rate)
-    return train(module, images, task.study.track.images, recipe, task.seed, under_noise=False)
+def _train(
+    task: FineTuneTask,
+    module: nn.Module,
+    images: ImageSet,
+    rate: float,
+    report: Callable[[Epoch], None] | None = None,
+) -> Training:
+    recipe, protocol = replace(task.study.recipe, lr=rate), task.study.track.images
+    return train(module, images, protocol, recipe, task.seed, under_noise=False, report=report)
 
 
 def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Rows of fine-tuning: what each training gave, and of what, as a CSV file."""
+"""Rows of fine-tuning: what each training gave, and of what, as a CSV file with the curves in another one."""
 
 from __future__ import annotations
 
@@ -63,6 +63,31 @@ class FineTuneRow(Row):
     def from_cells(cls, cells: Mapping[str, Any]) -> FineTuneRow:
         """An empty cell of the outcome is a missing value."""
         return cls.model_validate({k: None if k in _OUTCOME and v == "" else v for k, v in cells.items()})
+
+
+class CurvePoint(Row):
+    """Accuracy on the test images after some epochs of a training on all shots; 0 is before it."""
+
+    WHAT = "a CSV file of curves"
+    REFUSAL = "holds no curves of fine-tuning"
+    AGAIN = "fine-tune"
+
+    model: str
+    init: str
+    shots: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    accuracy: float = Field(ge=0, le=1)
+
+    @property
+    def key(self) -> tuple[str, str, int, int, int]:
+        """That of the training, and the epoch."""
+        return self.model, self.init, self.shots, self.seed, self.epoch
+
+
+def curves_path(path: Path) -> Path:
+    """The file of the curves beside that of the rows: study.curves.csv beside study.csv."""
+    return path.with_name(f"{path.stem}.curves.csv")
 
 
 def read_fine_tuning(path: Path) -> list[FineTuneRow]:

@@ -26,10 +26,12 @@ from deepnets_bench.uses.finetuning import (
     fine_tune_tasks,
     run_fine_tuning,
 )
-from deepnets_bench.uses.finetuning_rows import FineTuneRow, read_fine_tuning
+from deepnets_bench.uses.finetuning_plots import mean_curves
+from deepnets_bench.uses.finetuning_rows import CurvePoint, FineTuneRow, curves_path, read_fine_tuning
 from deepnets_bench.uses.gains import gain_table, interval
 from deepnets_bench.uses.initialisation import orthogonalise
 from deepnets_bench.uses.recipe import Recipe
+from deepnets_bench.uses.rows import read_rows
 from deepnets_bench.uses.shots import split_shots
 from deepnets_bench.uses.training import Training
 from tests.harness.conftest import tiny_track
@@ -125,11 +127,11 @@ def test_orthogonal_weights_stay_and_noise_follows_the_correlations():
 
 def test_the_rate_that_is_best_on_held_out_shots_is_taken(study):
     [task] = fine_tune_tasks(study, ["test/1"], ["he"], [4], [0])
-    found = fine_tune(task)
+    found = fine_tune(task).row
     scores = {}
     for rate in study.rates:
         alone = dataclasses.replace(task, study=dataclasses.replace(study, rates=(rate,)))
-        scores[rate] = fine_tune(alone)
+        scores[rate] = fine_tune(alone).row
     best = max(study.rates, key=lambda rate: (scores[rate].held_out_accuracy, -rate))
     assert found.lr == best
     assert (found.accuracy, found.held_out_accuracy) == (
@@ -249,7 +251,7 @@ def test_a_training_that_diverges_leaves_a_row_that_says_so(study, tmp_path, mon
     assert (first.failure, first.lr) == ("", 0.01)
     assert (diverged.failure, diverged.accuracy) == ("The loss is nan at step 3", None)
     every = dataclasses.replace(study, rates=(0.1, 1.0))
-    assert fine_tune(dataclasses.replace(tasks[-1], study=every)).failure.startswith(
+    assert fine_tune(dataclasses.replace(tasks[-1], study=every)).row.failure.startswith(
         "At every rate: The loss"
     )
     monkeypatch.setattr(finetuning, "fine_tune", lambda task: pytest.fail("it was finished"))
@@ -275,6 +277,33 @@ def test_over_all_models_only_seeds_count_that_all_models_have():
     assert [cells[:3] for cells in table.rows] == [("all models", "5", "2"), ("a", "5", "3"), ("b", "5", "2")]
 
 
+def test_curves_are_kept_and_their_bands_are_intervals_over_seeds(study, tmp_path):
+    """By hand: means over two models of 0.2, 0.3 and 0.4: 0.3 ± 4.303 · 0.1 / √3."""
+    pytest.importorskip("matplotlib", reason="needs the extra 'report'")
+    path = tmp_path / "rows.csv"
+    slow = dataclasses.replace(study, recipe=Recipe(epochs=3), rates=(0.01,))
+    run_fine_tuning(fine_tune_tasks(slow, ["test/1"], ["he"], [2], [0]), path)
+    kept = read_rows(curves_path(path), CurvePoint)
+    [of] = read_fine_tuning(path)
+    assert [point.epoch for point in kept] == [0, 1, 2, 3]
+    assert (kept[0].accuracy, kept[-1].accuracy) == (of.initial_accuracy, of.accuracy)
+    points = [
+        CurvePoint(model=model, init=init, shots=5, seed=seed, epoch=epoch, accuracy=value)
+        for model, more in (("a", 0.1), ("b", -0.1))
+        for init in ("predicted", "he")
+        for seed in range(4)
+        for epoch in (0, 1)
+        for value in [0.2 + more + 0.1 * seed]
+        if (model, init, seed) != ("b", "he", 3)
+    ]
+    [panel] = mean_curves(points).axes
+    line, band = panel.lines[0], panel.collections[0].get_paths()[0].vertices[:, 1]
+    assert line.get_ydata() == pytest.approx([30, 30])
+    assert (band.min(), band.max()) == pytest.approx((30 - 24.841, 30 + 24.841), abs=0.01)
+    with pytest.raises(BadInput, match="No seed has curves"):
+        mean_curves([point for point in points if (point.init, point.seed) in (("he", 0), ("predicted", 1))])
+
+
 def test_the_command(ghn, tmp_path, monkeypatch):
     from deepnets_bench.harness.protocol import tracks
 
@@ -283,7 +312,9 @@ def test_the_command(ghn, tmp_path, monkeypatch):
         "finetune", "--ghn", str(ghn), "--model", "test/1", "--shots", "2", "--seeds", "0,1", "--epochs", "1",
         "--init", "predicted,he", "--out", str(tmp_path / "rows.csv"), "--jobs", "1",
     ]  # fmt: skip
-    shown = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    plot = ["--plot", str(tmp_path / "curves.svg")]
+    shown = CliRunner().invoke(app, [*arguments, *plot], catch_exceptions=False)
+    assert (tmp_path / "curves.svg").stat().st_size > 1000
     assert "predicted against he" in shown.output
     missing = ["--ghn", str(tmp_path / "none.safetensors")]
     with pytest.raises(BadInput, match=r"Cannot read .*none.safetensors"):
