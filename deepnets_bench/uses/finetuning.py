@@ -219,8 +219,9 @@ def _check_same(rows: Sequence[FineTuneRow], tasks: Sequence[FineTuneTask], path
     if not rows or not tasks:
         return
     sources = {task.model: source_digest(task.model) for task in tasks}
+    identity = _identity(tasks[0].study)
     for row in rows:
-        asked = {**_identity(tasks[0].study), "source": sources.get(row.model, row.source)}
+        asked = {**identity, "source": sources.get(row.model, row.source)}
         for name, value in asked.items():
             if getattr(row, name) != value:
                 what = f"{_OTHER[name]} of {row.model}" if name == "source" else _OTHER[name]
