@@ -42,12 +42,19 @@ def finetune(
         float, typer.Option(min=0, help="Of orthogonalised weights, in units of their correlations' spread.")
     ] = 0.0,
     recalibrate: Annotated[
-        bool, typer.Option("--recalibrate", help="Re-estimate running statistics on the shots first.")
+        bool,
+        typer.Option(
+            "--recalibrate", help="Re-estimate running statistics on the shots first, for all alike."
+        ),
     ] = False,
     random_classifier: Annotated[
         bool, typer.Option("--random-classifier", help="Predict everything but the classifier.")
     ] = False,
     out: Annotated[Path, typer.Option(help="The CSV file; rows are added to it.")] = Path("finetune.csv"),
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw accuracy over epochs, with bands over seeds: .png, .svg or .pdf."),
+    ] = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     images: ImagesOption = None,
@@ -61,15 +68,24 @@ def finetune(
 
     from rich.console import Console
 
-    from deepnets_bench.errors import UnknownName
+    from deepnets_bench.errors import BadInput, UnknownName
     from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.graphs import drawing
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
     from deepnets_bench.uses import finetuning as work
+    from deepnets_bench.uses.finetuning_rows import CurvePoint, curves_path, read_fine_tuning
     from deepnets_bench.uses.gains import gain_table
+    from deepnets_bench.uses.rows import read_rows
 
     workers = workers_of(jobs, scheduler)
-    inits = listed(init)
+    if plot is not None:
+        drawing.check_target(plot)
+    models, inits = listed(model), listed(init)
+    if not models:
+        raise BadInput("Give at least one model, such as --model test/1.")
+    if not inits:
+        raise BadInput("Give initial weights, such as --init predicted,he.")
     for name in inits:
         if name not in work.INITS:
             raise UnknownName("initial weights", name, work.INITS)
@@ -81,15 +97,19 @@ def finetune(
     )  # fmt: skip
     tasks = work.fine_tune_tasks(
         study,
-        listed(model),
+        models,
         inits,
         whole_numbers(shots, "Shots"),
         whole_numbers(seeds),
     )
     with progress_of("fine-tuning", "trainings") as report, cluster_executor(scheduler) as executor:
         work.run_fine_tuning(tasks, out, workers=workers, executor=executor, report=report)
-    rows = work.read_fine_tuning(out)
+    rows = read_fine_tuning(out)
     console = Console()
     for first in [name for name in inits if name in ("predicted", "orthogonalised")]:
         for against in [name for name in inits if name not in ("predicted", "orthogonalised")]:
             print_table(gain_table(rows, against, first), console)
+    if plot is not None:
+        from deepnets_bench.uses.finetuning_plots import mean_curves
+
+        drawing.save_figure(mean_curves(read_rows(curves_path(out), CurvePoint)), plot)

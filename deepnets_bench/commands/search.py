@@ -37,7 +37,14 @@ def search(
     pareto: Annotated[
         str | None, typer.Option(help="A second property: the Pareto front of the two is found.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="So many of the best.")] = 10,
+    no_worse: Annotated[
+        str | None,
+        typer.Option(metavar="PROPERTY", help="Search only the best tenth by this predicted property."),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="So many of the best; 10, or the whole Pareto front."),
+    ] = None,
     count: Annotated[
         int, typer.Option(min=1, metavar="N", help="The first so many architectures of the split search.")
     ] = 100_000,
@@ -63,13 +70,25 @@ def search(
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.uses import search as work
     from deepnets_bench.uses.properties.heads import HEADS
+    from deepnets_bench.uses.properties.targets import NAMES
 
     workers = workers_of(jobs, scheduler)
+    numbers = whole_numbers(seeds)
+    names = [wanted for wanted in (name, pareto, no_worse) if wanted is not None]
+    for wanted in names:
+        if wanted not in NAMES:
+            raise UnknownName("property", wanted, NAMES)
+    if len(set(names)) < len(names):
+        raise BadInput(f"--pareto and --no-worse need another property than {name}.")
+    if len(names) > 2:
+        raise BadInput("Give either --pareto or --no-worse.")
+    if top is None and pareto is None:
+        top = 10
+    if train and top is not None:
+        _check_others(top, count)
     if head not in HEADS:
         raise UnknownName("head", head, HEADS)
-    if pareto == name:
-        raise BadInput(f"--pareto needs another property than {name}.")
-    study = study_of(track, labels, data, images, [name, *([pareto] if pareto else [])])
+    study = study_of(track, labels, data, images, names)
     hypernetwork = GHN.load(ghn, trust)
     check_form(hypernetwork, ghn, study)
     with progress_of("embedding", "architectures") as report, cluster_executor(scheduler) as executor:
@@ -80,7 +99,7 @@ def search(
     if pareto:
         indices = work.pareto_front(predicted, name, pareto)[:top]
     else:
-        indices = work.best(predicted, name, top)
+        indices = work.best(predicted, name, top or len(vectors), no_worse)
     rows = work.found(data, indices, predicted)
     work.write_found(out / "found.csv", rows)
     typer.echo("rank  architecture   " + "  ".join(f"{key:>14s}" for key in predicted))
@@ -88,7 +107,18 @@ def search(
         values = "  ".join(f"{row.predicted[key]:14.4g}" for key in predicted)
         typer.echo(f"{rank:4d}  {f'search/{row.index}':13s}  {values}")
     if train:
-        _train(study, indices, count, whole_numbers(seeds), out, workers, scheduler)
+        _check_others(len(indices), count)
+        _train(study, indices, count, numbers, out, workers, scheduler)
+
+
+def _check_others(found: int, count: int) -> None:
+    from deepnets_bench.errors import BadInput
+
+    if count < 2 * found:
+        raise BadInput(
+            f"--train compares {found} architectures with as many others, for which --count {count} is "
+            "too few."
+        )
 
 
 def _train(
@@ -115,4 +145,11 @@ def _train(
         typer.echo(
             f"{proof.name:15s} {proof.found:7.4g}  {proof.random:7.4g}  {gap:+.4g} "
             f"[{proof.low:+.4g}, {proof.high:+.4g}]"
+        )
+    failed = proofs[0].failed
+    if any(failed):
+        each = len(indices) * len(seeds)
+        typer.echo(
+            f"Failed trainings: {failed[0]} of {each} found, {failed[1]} of {each} random; they count with "
+            "the accuracy of chance, and as never converged."
         )

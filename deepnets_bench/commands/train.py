@@ -35,7 +35,7 @@ def train(
         str,
         typer.Argument(
             help="SPLIT/INDEX such as test/12, an architecture's JSON file, resnet50 or vit; "
-            "torchvision:NAME, ./file.py:function or package.module:function."
+            "torchvision:NAME, ./file.py:function or package.module:function (that makes the module)."
         ),
     ],
     track: TrackOption = "digits",
@@ -82,6 +82,7 @@ def train(
     from deepnets_bench.uses.recipe import recipe_of
     from deepnets_bench.uses.run import NetworkRun, run_seed
 
+    numbers = whole_numbers(seeds)
     protocol = load_track(track)
     recipe = recipe_of(
         protocol.images.dataset,
@@ -94,7 +95,7 @@ def train(
     )
     weights = load_initialisation(init, trust)
     pictures = images_of(protocol, images)
-    channels = width or width_for(protocol)
+    channels = width or width_for(model, protocol)
 
     run = NetworkRun(
         model,
@@ -107,7 +108,7 @@ def train(
         images=fingerprint(protocol.images, images),
     )
     folder = out or Path("trainings") / _slug(model)
-    for number, seed in enumerate(whole_numbers(seeds)):
+    for seed in numbers:
         result = run_seed(
             run,
             seed,
@@ -116,7 +117,7 @@ def train(
             pictures,
             folder / f"seed-{seed}",
         )
-        if not number:
+        if seed == numbers[0]:
             typer.echo("seed  accuracy  under noise  converged after  CPU seconds")
         after = f"{result['convergence']:.0%}" if result["converged"] else "not"
         typer.echo(

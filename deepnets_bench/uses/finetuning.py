@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from deepnets_bench.errors import BadInput, NotFinite, RunFailed
-from deepnets_bench.harness.images.sets import ImageSet, LabelledImages
+from deepnets_bench.errors import BadInput, NotFinite, reason_of
+from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.system.files import short_digest
+from deepnets_bench.uses.finetuning_rows import CurvePoint, FineTuneRow, curves_path, read_fine_tuning
 from deepnets_bench.uses.initialisation import initialise, load_ghn, orthogonalise
-from deepnets_bench.uses.models import build_for
+from deepnets_bench.uses.models import build_for, check_trainable, source_digest
 from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
-from deepnets_bench.uses.rows import Row, append_rows, read_rows
-from deepnets_bench.uses.training import NETWORK_WEIGHTS, accuracy, streams_of, train
+from deepnets_bench.uses.rows import append_rows
+from deepnets_bench.uses.shots import draw_shots, split_shots
+from deepnets_bench.uses.training import NETWORK_WEIGHTS, Epoch, Training, accuracy, streams_of, train
 
 if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tables import Images
 
 INITS = ("predicted", "orthogonalised", "he", "orthogonal", "random")
 RECIPE = Recipe(weight_decay=1e-3)
-_SHOTS = "images that a network is fine-tuned on"
-_HELD_OUT = 0.2  # of the shots of a class, at least one
+
+_OTHER = {  # what differs in a row that cannot stand beside others
+    "track": "another track",
+    "track_version": "another version of the track",
+    "track_digest": "the track as it was before it was changed",
+    "images": "other image files",
+    "recipe_digest": "another recipe",
+    "ghn": "another hypernetwork",
+    "settings": "other settings",
+    "source": "another source",
+}
 
 
 @dataclass(frozen=True)
@@ -73,48 +84,17 @@ class FineTuneTask:
         return self.model, self.init, self.shots, self.seed
 
 
-class FineTuneRow(Row):
-    """What a training gave: accuracy on the test images, and at which rate."""
-
-    WHAT = "a CSV file of fine-tuning"
-    REFUSAL = "holds no results of fine-tuning"
-    AGAIN = "fine-tune"
-
-    model: str
-    init: str
-    shots: int = Field(ge=1)
-    seed: int = Field(ge=0)
-    accuracy: float = Field(ge=0, le=1)
-    held_out_accuracy: float = Field(ge=0, le=1)  # at the chosen rate
-    lr: float = Field(gt=0)
-    initial_accuracy: float = Field(ge=0, le=1)  # before the training
-    cpu_seconds: float = Field(ge=0)
-    track: str
-    track_version: int
-    recipe_digest: str
-    ghn: str  # digest of its file
-    settings: str  # all else that decides the result
-    package_version: str
-    git_commit: str = ""
-    torch_version: str
-    device: str
-    timestamp: str
-
-    @property
-    def key(self) -> tuple[str, str, int, int]:
-        """Model, initial weights, shots and seed."""
-        return self.model, self.init, self.shots, self.seed
-
-
 def fine_tune_tasks(
     study: FineTuning, models: Sequence[str], inits: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
 ) -> list[FineTuneTask]:
     """All combinations, seed by seed; raises `BadInput` for a model or number of shots that cannot be had."""
     images = _images(study.track.images, study.images)
     for model in models:
-        build_for(model, study.track, images.num_classes)
+        with streams_of(seeds[0]).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
+            module = build_for(model, study.track, images.num_classes)
+            check_trainable(module, model, study.track.images.size, images.num_classes)
     for count in shots:
-        split_shots(images, count, seeds[0])
+        draw_shots(images, count, seeds[0])
     return [
         FineTuneTask(study, model, init, count, seed)
         for seed in seeds
@@ -132,91 +112,87 @@ def run_fine_tuning(
     executor: Executor | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Carry out the tasks that have no row in the file at `path`; each leaves its row as it ends.
+    """Carry out the tasks that have no row in the file at `path`; each leaves its row as it ends, and its
+    curve in the file beside it.
 
-    Raises `BadInput` for rows of another track, recipe, hypernetwork or settings, `Interrupted` at Ctrl-C.
+    The tasks are those of one study. Raises `BadInput` for rows of another track, recipe, hypernetwork, image
+    files or settings, and of other source of a model that is asked for; `Interrupted` at Ctrl-C.
     """
     held = {row.key: row for row in (read_fine_tuning(path) if path.exists() else [])}
-    for task in tasks:
-        if task.key in held:
-            _check_same(held[task.key], task, path)
+    _check_same(list(held.values()), tasks, path)
     todo = [task for task in tasks if task.key not in held]
     tally = Tally(len(tasks) - len(todo), len(tasks), report)
     with going_on(tally, "trainings", "rows", path):
-        for row in carried_out(fine_tune, todo, workers, executor):
-            append_rows(path, FineTuneRow, [row])
+        for row, curve in carried_out(fine_tune, todo, workers, executor):
+            append_rows(curves_path(path), CurvePoint, curve)
+            append_rows(path, FineTuneRow, [row])  # last: it says that the training is done
             tally.add()
 
 
-def fine_tune(task: FineTuneTask) -> FineTuneRow:
-    """Choose the rate on held-out shots, train on all shots, and evaluate on the test images."""
+class FineTuned(NamedTuple):
+    """What a training gave, and how: no curve where it failed."""
+
+    row: FineTuneRow
+    curve: list[CurvePoint]
+
+
+def fine_tune(task: FineTuneTask) -> FineTuned:
+    """Choose the rate on held-out shots, train on all shots, and evaluate on the test images.
+
+    The row of a training that diverges at every rate, or at last at the one chosen, says so.
+    """
     torch.set_num_threads(1)
-    study = task.study
-    images = _images(study.track.images, study.images)
-    learning, held_out, whole = split_shots(images, task.shots, task.seed)
-    spent, best, best_rate = 0.0, -1.0, study.rates[0]
-    for rate in study.rates:
-        recipe = replace(study.recipe, lr=rate)
-        try:
-            module = _module(task, learning)
-            spent += train(module, learning, study.track.images, recipe, task.seed).cpu_seconds
-        except NotFinite:
-            continue  # a rate that is too high
-        found = accuracy(module, held_out)
-        if found > best:
-            best, best_rate = found, rate
-    if best < 0:
-        raise RunFailed(f"{task.model} from {task.init} weights diverges at every rate.")
-    module = _module(task, whole)
-    initial = accuracy(module, images.test)
-    result = train(module, whole, study.track.images, replace(study.recipe, lr=best_rate), task.seed)
-    origin: dict[str, Any] = {**_identity(study), **stamp()}
-    return FineTuneRow(
-        model=task.model,
-        init=task.init,
-        shots=task.shots,
-        seed=task.seed,
-        accuracy=result.accuracy,
-        held_out_accuracy=best,
-        lr=best_rate,
-        initial_accuracy=initial,
-        cpu_seconds=spent + result.cpu_seconds,
+    images = _images(task.study.track.images, task.study.images)
+    begun = time.process_time()
+    key: dict[str, Any] = {"model": task.model, "init": task.init, "shots": task.shots, "seed": task.seed}
+    outcome: dict[str, Any]
+    try:
+        outcome, curve = _outcome(task, images)
+    except NotFinite as error:
+        outcome, curve = {"failure": reason_of(error)}, {}
+    origin: dict[str, Any] = {**_identity(task.study), **stamp()}
+    row = FineTuneRow(
+        **key,
+        source=source_digest(task.model),
+        cpu_seconds=time.process_time() - begun,
+        **outcome,
         **origin,
     )
+    return FineTuned(row, [CurvePoint(**key, epoch=epoch, accuracy=curve[epoch]) for epoch in sorted(curve)])
 
 
-def split_shots(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, LabelledImages, ImageSet]:
-    """(image set to choose rates with, its held-out shots, image set with all shots).
+def _outcome(task: FineTuneTask, images: ImageSet) -> tuple[dict[str, Any], dict[int, float]]:
+    """Rate, and accuracies before and after; the curve as {epoch: accuracy}, after 0, 1, 2, 4, 8, ... epochs.
 
-    A seed draws its own `count` images of each class. Raises `BadInput` where a class has fewer, for fewer
-    than two shots, and for images that are not in memory.
+    Raises `NotFinite` where there are none.
     """
-    train_part = images.train
-    if not isinstance(train_part, LabelledImages):
-        raise BadInput("Fine-tuning takes its shots from images in memory, not from folders.")
-    if count < 2:
-        raise BadInput("Fine-tuning needs at least two shots a class: one is held out to choose the rate.")
-    random = streams_of(seed).generator(_SHOTS, count)
-    kept, held = [], []
-    for label in range(images.num_classes):
-        members = (train_part.labels == label).nonzero().flatten().numpy()
-        if len(members) < count:
-            raise BadInput(f"Class {label} has {len(members)} training images, fewer than {count} shots.")
-        chosen = random.permutation(members)[:count]
-        out = max(1, round(count * _HELD_OUT))
-        held += chosen[:out].tolist()
-        kept += chosen[out:].tolist()
+    learning, whole = split_shots(images, task.shots, task.seed)
+    trials, reason = {}, ""
+    for rate in task.study.rates:
+        try:
+            trials[rate] = _train(task, _module(task, learning), learning, rate).accuracy
+        except NotFinite as error:
+            reason = str(error)  # a rate that is too high
+    if not trials:
+        raise NotFinite(f"At every rate: {reason}")
+    best = max(trials, key=trials.__getitem__)
+    module = _module(task, whole)
+    curve = {0: accuracy(module, images.test)}
 
-    def part(rows: list[int]) -> LabelledImages:
-        index = torch.tensor(sorted(rows))
-        return replace(train_part, images=train_part.images[index], labels=train_part.labels[index])
+    def report(epoch: Epoch) -> None:
+        number = epoch.epoch
+        if number & (number - 1) == 0 and number < task.study.recipe.epochs:  # a power of two
+            curve[number] = accuracy(module, images.test)
 
-    return replace(images, train=part(kept)), part(held), replace(images, train=part(kept + held))
-
-
-def read_fine_tuning(path: Path) -> list[FineTuneRow]:
-    """All rows; raises what `read_rows` does."""
-    return read_rows(path, FineTuneRow)
+    found = _train(task, module, whole, best, report).accuracy
+    curve[task.study.recipe.epochs] = found
+    outcome = {
+        "lr": best,
+        "held_out_accuracy": trials[best],
+        "initial_accuracy": curve[0],
+        "accuracy": found,
+    }
+    return outcome, curve
 
 
 def _identity(study: FineTuning) -> dict[str, Any]:
@@ -230,16 +206,37 @@ def _identity(study: FineTuning) -> dict[str, Any]:
     return {
         "track": study.track.name,
         "track_version": study.track.version,
+        "track_digest": study.track.fingerprint(),
+        "images": _images_digest(study.track.images, study.images),
         "recipe_digest": study.recipe.digest(),
         "ghn": _digest(study.ghn),
         "settings": "; ".join(f"{key} {value}" for key, value in settings.items()),
     }
 
 
-def _check_same(row: FineTuneRow, task: FineTuneTask, path: Path) -> None:
-    for name, value in _identity(task.study).items():
-        if getattr(row, name) != value:
-            raise BadInput(f"{path} holds rows of another {name}; give another file (--out).")
+def _check_same(rows: Sequence[FineTuneRow], tasks: Sequence[FineTuneTask], path: Path) -> None:
+    """Raise `BadInput` where a row cannot stand beside those that the tasks are going to make."""
+    if not rows or not tasks:
+        return
+    sources = {task.model: source_digest(task.model) for task in tasks}
+    identity = _identity(tasks[0].study)
+    for row in rows:
+        asked = {**identity, "source": sources.get(row.model, row.source)}
+        for name, value in asked.items():
+            if getattr(row, name) != value:
+                what = f"{_OTHER[name]} of {row.model}" if name == "source" else _OTHER[name]
+                raise BadInput(f"{path} holds rows of {what}; give another file (--out).")
+
+
+def _train(
+    task: FineTuneTask,
+    module: nn.Module,
+    images: ImageSet,
+    rate: float,
+    report: Callable[[Epoch], None] | None = None,
+) -> Training:
+    recipe, protocol = replace(task.study.recipe, lr=rate), task.study.track.images
+    return train(module, images, protocol, recipe, task.seed, under_noise=False, report=report)
 
 
 def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
@@ -250,15 +247,18 @@ def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
         size = study.track.images.size
         if task.init not in ("predicted", "orthogonalised"):
             initialise(module, task.init, (3, size, size), images.num_classes)
-            return module
-        ghn = load_ghn(study.ghn, study.trust)
-        initialise(module, ghn, (3, size, size), -1 if study.random_classifier else images.num_classes)
+        else:
+            ghn = load_ghn(study.ghn, study.trust)
+            initialise(module, ghn, (3, size, size), -1 if study.random_classifier else images.num_classes)
         if task.init == "orthogonalised":
             orthogonalise(module, study.noise)
     if study.recalibrate:
         from deepnets_bench.networks.recalibration import recalibrate
 
-        recalibrate(module, [batch for batch, _ in images.train.batches(64)])
+        try:
+            recalibrate(module, [batch for batch, _ in images.train.batches(64)])
+        except BadInput as error:  # statistics overflow: the images are such that the module can take them
+            raise NotFinite(str(error)) from error
     return module
 
 
@@ -267,6 +267,13 @@ def _images(protocol: Images, folder: Path | None) -> ImageSet:
     from deepnets_bench.harness.images.loading import load_images
 
     return load_images(protocol, folder)
+
+
+@lru_cache(maxsize=1)
+def _images_digest(protocol: Images, folder: Path | None) -> str:
+    from deepnets_bench.harness.images.loading import fingerprint
+
+    return fingerprint(protocol, folder)
 
 
 _digest = lru_cache(maxsize=4)(short_digest)

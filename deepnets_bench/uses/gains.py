@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.table import Table
-from deepnets_bench.uses.finetuning import FineTuneRow
+from deepnets_bench.uses.finetuning_rows import FineTuneRow
 
 _LEVEL = 0.05
 ALL = "all models"
@@ -20,22 +20,36 @@ def gain_table(rows: Sequence[FineTuneRow], against: str, init: str = "predicted
     """Accuracy of `init` minus that of `against`: mean over seeds and its 95 % t interval, in points.
 
     The unit is the seed: its shots and random weights. A seed counts where it has all models of its number
-    of shots. Raises `BadInput` where the two have no seed in common.
+    of shots. Trainings that failed are left out, and named in a note. Raises `BadInput` where the two have no
+    seed in common.
     """
+    failed = [row for row in rows if row.failure and row.init in (init, against)]
     cells = tuple(_rows(rows, against, init))
-    if not cells:
+    if not cells and not failed:
         raise BadInput(f"No model was fine-tuned from {init} and from {against} weights with the same seed.")
     notes = (
         f"Accuracy on test images in %, mean over seeds; difference {init} - {against} in points, paired by "
         "seed: 95 % t interval, for each row alone (not corrected).",
         "The unit is the seed (its shots and random weights); it does not cover other trained hypernetworks.",
+        *_failures(failed),
     )
     headers = ("model", "shots", "seeds", init, against, "difference [95 %]")
     return Table(f"Fine-tuning · {init} against {against}", headers, cells, notes)
 
 
+def _failures(failed: Sequence[FineTuneRow]) -> Iterator[str]:
+    """A note that counts and names trainings without an accuracy."""
+    if failed:
+        named = "; ".join(
+            f"{row.model} from {row.init}, {row.shots} shots, seed {row.seed} ({row.failure})"
+            for row in failed
+        )
+        count = "1 training" if len(failed) == 1 else f"{len(failed)} trainings"
+        yield f"{count} failed and left out, with the seed's other one: {named}."
+
+
 def _rows(rows: Sequence[FineTuneRow], against: str, init: str) -> Iterator[tuple[str, ...]]:
-    accuracy = {row.key: row.accuracy for row in rows}
+    accuracy = {row.key: row.accuracy for row in rows if row.accuracy is not None}
     models = list(dict.fromkeys(row.model for row in rows))
     for shots in sorted({row.shots for row in rows}):
         seeds = sorted({row.seed for row in rows if row.shots == shots})

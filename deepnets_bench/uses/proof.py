@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from scipy.special import stdtrit
 
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.randomness import Streams
-from deepnets_bench.uses.labelling import LabelTask, run_labelling
-from deepnets_bench.uses.labels import read_labels
+from deepnets_bench.uses.labelling import LabelTask, images_of, run_labelling
+from deepnets_bench.uses.labels import PROPERTIES, Label, read_labels
 from deepnets_bench.uses.properties.targets import SPEED
 from deepnets_bench.uses.recipe import recipe_of
 from deepnets_bench.uses.search import SPLIT
@@ -26,7 +26,8 @@ class Proof:
     """Means of a property over the architectures that were found and over random ones.
 
     `low` and `high` bound the difference of the means, found - random: 95 %, Welch's t over architectures,
-    each the mean of its trainings. They hold for this hypernetwork and these labels.
+    each the mean of its trainings. They hold for this hypernetwork and these labels. `failed` trainings of
+    either side count with the accuracy of chance, and as never converged.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Proof:
     random: float
     low: float
     high: float
+    failed: tuple[int, int] = (0, 0)  # of those that were found and of random ones
 
 
 def random_indices(count: int, top: int, without: Sequence[int]) -> list[int]:
@@ -65,16 +67,33 @@ def train_both(
     ]
     run_labelling(tasks, path, workers=workers, executor=executor, report=report)
     run_timing(tasks, path.with_name(TIMES))
-    labels = [label for label in read_labels(path) if label.seed in seeds and not label.failure]
+    labels = [label for label in read_labels(path) if label.split == SPLIT and label.seed in seeds]
+    chance = 1 / images_of(track, images).num_classes
+    times = {row.index: row.milliseconds for row in read_times(path.with_name(TIMES)) if row.split == SPLIT}
+    speed = compare(SPEED, [times[index] for index in found], [times[index] for index in random])
+    return [*compare_labels(labels, found, random, chance), speed]
+
+
+def compare_labels(
+    labels: Sequence[Label], found: Sequence[int], random: Sequence[int], chance: float
+) -> list[Proof]:
+    """Accuracy, accuracy under noise and convergence of two groups of architectures, all of them labelled.
+
+    A training that failed is an outcome of its architecture: to leave it out would favour the side that fails
+    more. It has the accuracy of `chance` and the convergence 1, as one that ends without converging.
+    """
+    failed = [sum(label.failure != "" for label in labels if label.index in of) for of in (found, random)]
     proofs = []
-    for name in ("accuracy", "accuracy_noise", "convergence"):
+    for name in PROPERTIES:
+        worst = 1.0 if name == "convergence" else chance
         by_index: dict[int, list[float]] = {}
         for label in labels:
-            by_index.setdefault(label.index, []).append(getattr(label, name))
+            value = worst if label.failure else getattr(label, name)
+            by_index.setdefault(label.index, []).append(value)
         means = {index: float(np.mean(values)) for index, values in by_index.items()}
-        proofs.append(compare(name, _of(found, means), _of(random, means)))
-    times = {row.index: row.milliseconds for row in read_times(path.with_name(TIMES)) if row.split == SPLIT}
-    return [*proofs, compare(SPEED, _of(found, times), _of(random, times))]
+        proof = compare(name, [means[index] for index in found], [means[index] for index in random])
+        proofs.append(replace(proof, failed=(failed[0], failed[1])))
+    return proofs
 
 
 def compare(name: str, found: Sequence[float], random: Sequence[float]) -> Proof:
@@ -90,7 +109,3 @@ def compare(name: str, found: Sequence[float], random: Sequence[float]) -> Proof
     df = variance**2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
     reach = float(stdtrit(df, 0.975) * math.sqrt(variance))
     return Proof(name, float(a.mean()), float(b.mean()), difference - reach, difference + reach)
-
-
-def _of(indices: Sequence[int], values: dict[int, float]) -> list[float]:
-    return [values[index] for index in indices if index in values]

@@ -18,6 +18,7 @@ from deepnets_bench.harness.training.checkpoint import remove_checkpoints
 from deepnets_bench.system.files import reading, replacing, write_atomically
 from deepnets_bench.system.locks import writable
 from deepnets_bench.uses.initialisation import initialise
+from deepnets_bench.uses.models import check_trainable
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.regularisation import check_regularisable
 from deepnets_bench.uses.training import NETWORK_WEIGHTS, Epoch, Training, shots, streams_of, train
@@ -107,6 +108,8 @@ def _held(
     if run.shots is not None:
         images = shots(images, run.shots)
     size = run.track.images.size
+    with streams_of(seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
+        check_trainable(build(), run.model, size, images.num_classes)
     with streams_of(seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
         module = build()
         initialise(module, weights, (3, size, size), images.num_classes)

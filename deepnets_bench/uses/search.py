@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deepnets_bench.uses.properties.study import Study
 
 SPLIT = "search"
+_NO_WORSE = 0.1  # share of all architectures that is no worse than the best
 CHUNK = 2000  # architectures of a file of embeddings
 
 
@@ -64,13 +65,13 @@ def embeddings_of_split(
 ) -> np.ndarray:
     """float32 [count, hid]: mean node embeddings of the first `count` architectures, made where missing.
 
-    Files of 2,000 are kept in `folder`, in one named by the digest of the hypernetwork, so that an
-    interrupted search goes on. Raises `BadInput` for data that cannot be used, `Interrupted` at Ctrl-C.
+    Files of 2,000 are kept in `folder`, in one named by the digests of track and hypernetwork, so that
+    an interrupted search goes on. Raises `BadInput` for data that cannot be used, `Interrupted` at Ctrl-C.
     """
     from deepnets_bench.generators.generation import generate
 
     generate(SPLIT, data, count, workers=workers, dataset_version=track.dataset_version)
-    place = folder / f"embeddings-{track.name}-v{track.version}-{short_digest(ghn)}"
+    place = folder / f"embeddings-{track.name}-v{track.version}-{track.fingerprint()}-{short_digest(ghn)}"
     with writable(place):
         place.mkdir(parents=True, exist_ok=True)
     tasks = [
@@ -105,9 +106,16 @@ def predict_properties(
     }
 
 
-def best(predicted: dict[str, np.ndarray], name: str, top: int) -> list[int]:
-    """Indices of the `top` best architectures: highest accuracy, smallest time, earliest convergence."""
+def best(predicted: dict[str, np.ndarray], name: str, top: int, no_worse: str | None = None) -> list[int]:
+    """Indices of the `top` best architectures: highest accuracy, smallest time, earliest convergence.
+
+    With `no_worse`, only among the best tenth by that property. The best one alone would leave no choice, and
+    is the best by its error as much as by itself; the median would allow to lose half of what can be had.
+    """
     order = np.argsort(_gain(predicted, name), kind="stable")[::-1]
+    if no_worse is not None:
+        gain = _gain(predicted, no_worse)
+        order = order[gain[order] >= np.quantile(gain, 1 - _NO_WORSE)]
     return [int(index) for index in order[:top]]
 
 

@@ -51,7 +51,7 @@ class Training:
     `convergence` is the share of all steps after which the training accuracy over the last epoch's worth of
     steps first reached the recipe's `converged_at`, 1.0 with `converged` False where it never did. Accuracies
     are in [0, 1], of the part of the images that was asked for; `accuracy_noise` of the same images under
-    the recipe's noise.
+    the recipe's noise, NaN where it was not asked for.
     """
 
     curve: list[Epoch] = field(default_factory=list)
@@ -75,11 +75,13 @@ def train(
     seed: int,
     *,
     part: str = "test",
+    under_noise: bool = True,
     folder: Path | None = None,
     report: Callable[[Epoch], None] | None = None,
 ) -> Training:
     """Train a module in place, and evaluate it on a `part` of the images ('val' or 'test').
 
+    The same images are evaluated `under_noise` too, unless that is turned off.
     `protocol` says how training images change at random; the batch size is the recipe's. Norms with running
     statistics use them in evaluation, the others those of batches of 64. With a `folder`, a checkpoint is
     kept of every epoch, and a training that finds one there goes on from it, on the CPU bit for bit as if it
@@ -89,7 +91,7 @@ def train(
     [batch, classes] or without cells where the recipe needs them, and for a checkpoint of another recipe or
     seed.
     """
-    return _Trainer(module, images, protocol, recipe, seed, folder).run(part, report)
+    return _Trainer(module, images, protocol, recipe, seed, folder).run(part, under_noise, report)
 
 
 class _Trainer:
@@ -123,7 +125,7 @@ class _Trainer:
         with self.streams.seeded(torch.device("cpu"), AUXILIARY_WEIGHTS):
             return RegularisedNetwork(self.module, recipe.auxiliary > 0, images.size).to(images.device)
 
-    def run(self, part: str, report: Callable[[Epoch], None] | None) -> Training:
+    def run(self, part: str, under_noise: bool, report: Callable[[Epoch], None] | None) -> Training:
         self._resume()
         for epoch in range(len(self.state.curve), self.recipe.epochs):
             self._epoch(epoch)
@@ -133,7 +135,8 @@ class _Trainer:
         begun = time.process_time()
         data = self.images.part(part)
         self.state.accuracy = accuracy(self.module, data)
-        self.state.accuracy_noise = accuracy(self.module, data.noisy(self.recipe.noise))
+        if under_noise:
+            self.state.accuracy_noise = accuracy(self.module, data.noisy(self.recipe.noise))
         self.state.cpu_seconds += time.process_time() - begun
         return self.state
 

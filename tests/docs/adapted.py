@@ -106,6 +106,7 @@ COMMANDS = {
     "deepnets-bench properties html": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --pareto speed": _LABELLED,
+    "deepnets-bench search --ghn CHECKPOINT --property speed --no-worse accuracy": _LABELLED,
     "deepnets-bench search --ghn CHECKPOINT --property accuracy --top 10 --train --seeds 0,1,2": _LABELLED,
     "deepnets-bench finetune --ghn CHECKPOINT --track mnist --model test/1,test/3,vit --shots 5,20 "
     "--seeds 0,1,2,3,4": Adapted(

@@ -73,8 +73,13 @@ def test_a_folder_is_for_one_width_source_and_regularisation(track, tmp_path):
         run(str(source), "--auxiliary", "0.4", "--drop-path", "0.2", *out)
 
 
-def test_what_has_no_cells_is_refused_before_anything_is_left(track, tmp_path):
+def test_what_cannot_be_trained_is_refused_before_anything_is_left(track, tmp_path):
     out = ["--track", str(track), "--epochs", "1", "--out", str(tmp_path / "out")]
     with pytest.raises(BadInput, match="for architectures made of cells"):
         run("resnet50", "--auxiliary", "0.4", *out)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nnet = lambda: nn.Sequential(nn.Flatten(), nn.Linear(768, 5))\n"
+    )
+    with pytest.raises(BadInput, match="tells 5 classes apart"):
+        run(f"{tmp_path / 'net.py'}:net", *out)
     assert not list((tmp_path / "out").rglob("training.json"))
