@@ -42,13 +42,12 @@ def ranking_table(board: Board, note: str | None, analyses: Mapping[str, Analysi
     rank = METRICS["average_rank"]
     headers = ("GNN", "seeds", rank.header, *board.splits)
     rows: list[tuple[str, ...]] = []
-    problems: list[str] = []
     for entry in board.entries:
-        cells = [_split_cell(entry, split, problems, analyses.get(split)) for split in board.splits]
+        cells = [_split_cell(entry, split, analyses.get(split)) for split in board.splits]
         rows.append((entry.label, str(len(entry.seeds)), rank.text(entry.average_rank), *cells))
     title = f"{board.title} · {note}" if note else board.title
     tested = [analyses[split] for split in board.splits if split in analyses]
-    notes = (EXPLANATION, *detectable_notes(tested), *board.notes, *problems)
+    notes = (EXPLANATION, *detectable_notes(tested), *board.notes, *_problems(board))
     return Table(title, headers, tuple(rows), notes)
 
 
@@ -106,11 +105,20 @@ def reproduction_table(found: Sequence[Reproduction]) -> Table:
     return Table("Reproduced rows", headers, rows, (note,))
 
 
-def _split_cell(entry: Entry, split: str, problems: list[str], analysis: Analysis | None) -> str:
+def _problems(board: Board) -> list[str]:
+    """A sentence for each run that could not be averaged, and each reason, with the splits it is about."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in board.entries:
+        for split in board.splits:
+            for problem in entry.scores[split].problems if split in entry.scores else ():
+                found.setdefault((entry.name, problem), []).append(split)
+    return [f"{name}, {', '.join(splits)}: {problem}." for (name, problem), splits in found.items()]
+
+
+def _split_cell(entry: Entry, split: str, analysis: Analysis | None) -> str:
     score = entry.scores.get(split)
     if score is None:
         return "–"
-    problems += [f"{entry.name}, {split}: {problem}." for problem in score.problems]
     if score.mean is None:
         return "failed"
     text = METRICS["accuracy"].text(score.mean, score.std)

@@ -205,3 +205,10 @@ def test_neither_torch_nor_pandas_is_imported(tmp_path: Path, rows: list[ResultR
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, timeout=60)
+
+
+def test_a_reason_is_said_once_for_all_splits() -> None:
+    failed = [failed_row(gnn="b", split=split) for split in ("test", "wide", "deep")]
+    table = ranking_table(boards([make_row(gnn="a"), *failed])[0], None, {})
+    assert table.notes[-1] == "b, test, wide, deep: seed 0 failed: out of memory."
+    assert sum("out of memory" in note for note in table.notes) == 1
