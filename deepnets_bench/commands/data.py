@@ -62,8 +62,6 @@ def generate(
     if scheduler is not None and workers is not None:
         raise BadInput("Give --workers or --scheduler, not both.")
     names = list(SPLIT_NAMES) if "all" in listed(split) else listed(split)
-    if not names:
-        raise BadInput("Give at least one split, such as --split val, or --split all.")
     start = time.perf_counter()
     with progress_of("generating") as on_shard, cluster_executor(scheduler) as executor:
         manifests = generation.generate(

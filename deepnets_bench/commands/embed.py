@@ -41,9 +41,7 @@ def embed(
 
     if out is not None and len(ghn) > 1:
         raise BadInput(f"--out is for one hypernetwork, and {len(ghn)} are given; leave it out.")
-    if not (splits := listed(split)):
-        raise BadInput("Give at least one split, such as --split val.")
-    protocol = load_track(track)
+    splits, protocol = listed(split), load_track(track)
     graphs = {}
     for path in ghn:
         hypernetwork = GHN.load(path, trust)

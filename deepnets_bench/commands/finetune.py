@@ -68,7 +68,7 @@ def finetune(
 
     from rich.console import Console
 
-    from deepnets_bench.errors import BadInput, UnknownName
+    from deepnets_bench.errors import UnknownName
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.graphs import drawing
     from deepnets_bench.harness.protocol.tracks import load_track
@@ -82,10 +82,6 @@ def finetune(
     if plot is not None:
         drawing.check_target(plot)
     models, inits = listed(model), listed(init)
-    if not models:
-        raise BadInput("Give at least one model, such as --model test/1.")
-    if not inits:
-        raise BadInput("Give initial weights, such as --init predicted,he.")
     for name in inits:
         if name not in work.INITS:
             raise UnknownName("initial weights", name, work.INITS)

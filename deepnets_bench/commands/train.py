@@ -154,7 +154,6 @@ def label(
     """
     from rich.console import Console
 
-    from deepnets_bench.errors import BadInput
     from deepnets_bench.harness.protocol.tracks import load_track
     from deepnets_bench.leaderboard.table import print_table
     from deepnets_bench.uses.labelling import label_tasks, run_labelling
@@ -166,9 +165,7 @@ def label(
     workers = workers_of(jobs, scheduler)
     protocol = load_track(track)
     recipe = recipe_of(protocol.images.dataset)
-    if not (splits := listed(split)):
-        raise BadInput("Give at least one split, such as --split val.")
-    tasks = label_tasks(protocol, splits, count, whole_numbers(seeds), recipe, data, images)
+    tasks = label_tasks(protocol, listed(split), count, whole_numbers(seeds), recipe, data, images)
     if time:
         with progress_of("timing", "networks") as report:
             run_timing(tasks, out.with_name(TIMES), report)

@@ -319,10 +319,10 @@ def test_the_command(ghn, tmp_path, monkeypatch):
     missing = ["--ghn", str(tmp_path / "none.safetensors")]
     with pytest.raises(BadInput, match=r"Cannot read .*none.safetensors"):
         CliRunner().invoke(app, ["finetune", *missing, *arguments[3:]], catch_exceptions=False)
-    for option, message in (("--model", "at least one model"), ("--init", "Give initial weights")):
+    for option in ("--model", "--init"):
         empty = [*arguments]
         empty[empty.index(option) + 1] = ","
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(BadInput, match="The list ',' has an empty item"):
             CliRunner().invoke(app, empty, catch_exceptions=False)
     with pytest.raises(UnknownName, match="initial weights 'xavier'"):
         CliRunner().invoke(app, [*arguments[:-6], "--init", "xavier"], catch_exceptions=False)
