@@ -10,7 +10,6 @@ from traceback import walk_tb
 
 _LONGEST = 2000  # of a message
 _MOST_CHOICES = 40  # in a message
-_OURS = Path(__file__).parent, Path(sysconfig.get_path("stdlib"))
 
 
 class DeepNetsError(Exception):
@@ -105,9 +104,9 @@ def located(error: BaseException) -> str:
 
 
 def _is_users(file: str) -> bool:
-    path = Path(file)
+    path, ours = Path(file), (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
     installed = {"site-packages", "dist-packages"} & {*path.parts}
-    return not file.startswith("<") and not installed and not any(map(path.is_relative_to, _OURS))
+    return not file.startswith("<") and not installed and not any(map(path.is_relative_to, ours))
 
 
 def reason_of(error: BaseException) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.runs.job import Job
     from deepnets_bench.harness.training.splits import Dataset
     from deepnets_bench.leaderboard.aggregate import Board as Ranking
+    from deepnets_bench.leaderboard.results import ResultRow
     from deepnets_bench.leaderboard.table import Table
 
 app = typer.Typer(help="Grids: which GNNs run with which seeds on which tracks.", no_args_is_help=True)
@@ -84,11 +85,11 @@ def run(
                 console.print(f"git has not committed {folder}: {refused}", markup=False, highlight=False)
 
         console.print(f"Board {each.name}: {len(all_jobs)} jobs", markup=False, highlight=False)
-        if others := other_code([git_commit(), *_commits(each)]):
+        if others := other_code([git_commit(), *_commits(_rows(each))]):
             console.print(
                 f"{each.name} has rows of other code, {_short(others)}", markup=False, highlight=False
             )
-        options = RunOptions(device, resume=True, workers=jobs)
+        options = RunOptions(device, workers=jobs)
         with view(console) as shown:
             outcomes = run_board(each, all_jobs, dataset, options, shown, committed if commit else None)
         failed += [outcome for outcome in outcomes if outcome.status != "ok"]
@@ -125,7 +126,7 @@ def report(grid: GridArgument) -> None:
         if ranking:
             typer.echo(f"{board.name}: no two GNNs have two seeds in common yet.", err=True)
     shaped = _shaped(folders)
-    if others := other_code(commit for folder in folders for commit in _commits(folder.board)):
+    if others := other_code(commit for folder in folders for commit in folder.commits):
         typer.echo(f"Rows are not all of one code: it is another one at {_short(others)}.", err=True)
     if not candidates and not shaped:
         raise BadInput(f"There are no results of {grid} yet; `deepnets-bench grid run {grid}` makes them.")
@@ -140,20 +141,24 @@ def report(grid: GridArgument) -> None:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder of a grid: one of the boards that fill it, how many runs they ask for, and its rows."""
+    """A folder of a grid: one of the boards that fill it, how many runs they ask for, and its rows.
+
+    `commits` are those that all rows of the folder name.
+    """
 
     board: Board
     runs: int
+    commits: Sequence[str]
     ranking: Ranking | None
 
 
 def _filled(steps: Sequence[Board]) -> _Folder:
     """The folder that boards of one track fill, each a part of its runs."""
     from deepnets_bench.leaderboard.aggregate import select_board
-    from deepnets_bench.leaderboard.results import canonical_json, read_rows
+    from deepnets_bench.leaderboard.results import canonical_json
 
     board, track = steps[0], steps[0].track
-    path = board.out / "results.csv"
+    everything = _rows(board)
     wanted = {
         (entry.gnn, canonical_json(entry.options), seed)
         for step in steps
@@ -162,7 +167,7 @@ def _filled(steps: Sequence[Board]) -> _Folder:
     }
     held = [
         row
-        for row in (read_rows(path) if path.exists() else ())
+        for row in everything
         if (row.gnn, row.gnn_options, row.seed) in wanted and row.track == track.name
     ]
     rows = [row for row in held if row.comparable and row.track_digest == track.fingerprint()]
@@ -170,15 +175,20 @@ def _filled(steps: Sequence[Board]) -> _Folder:
         typer.echo(f"{board.name}: {others} rows are not of this protocol, and left out.", err=True)
     calibration = track.calibration
     ranking = select_board(rows, track.name, track.version, calibration=calibration) if rows else None
-    return _Folder(board, len(wanted), ranking)
+    return _Folder(board, len(wanted), _commits(everything), ranking)
 
 
-def _commits(board: Board) -> list[str]:
-    """The commits that the rows in a board's folder name."""
+def _rows(board: Board) -> list[ResultRow]:
+    """All rows in a board's folder."""
     from deepnets_bench.leaderboard.results import read_rows
 
     path = board.out / "results.csv"
-    return list(dict.fromkeys(row.git_commit for row in (read_rows(path) if path.exists() else ())))
+    return read_rows(path) if path.exists() else []
+
+
+def _commits(rows: Sequence[ResultRow]) -> list[str]:
+    """The commits that rows name."""
+    return list(dict.fromkeys(row.git_commit for row in rows))
 
 
 def _short(commits: Sequence[str]) -> str:

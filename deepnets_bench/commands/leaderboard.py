@@ -116,8 +116,7 @@ def build(
     """Write the leaderboard as files beside the results: CSV and Markdown, or the formats given."""
     from deepnets_bench.errors import UnknownName
     from deepnets_bench.leaderboard.build import FILES
-    from deepnets_bench.system.files import write_atomically
-    from deepnets_bench.system.locks import writable
+    from deepnets_bench.system.locks import write_output
 
     chosen = listed(formats) or ["csv", "markdown"]
     for name in chosen:
@@ -127,9 +126,7 @@ def build(
     target = out or board.path.parent
     for name in chosen:
         file_name, render = FILES[name]
-        with writable(target / file_name):
-            target.mkdir(parents=True, exist_ok=True)
-            write_atomically(target / file_name, render(board.board, board.analyses, board.label).encode())
+        write_output(target / file_name, render(board.board, board.analyses, board.label).encode())
         typer.echo(f"wrote {target / file_name}")
 
 
@@ -142,15 +139,11 @@ def html(
     out: Annotated[Path | None, typer.Option(help="Page to write; index.html beside the results.")] = None,
 ) -> None:
     """Write the leaderboard as one static page with charts; it needs no network and no server."""
-    from deepnets_bench.system.files import write_atomically
-    from deepnets_bench.system.locks import writable
+    from deepnets_bench.system.locks import write_output
 
     board = _board(track, results, version, smoke)
     target = out or board.path.parent / "index.html"
-    page = board.to_html()
-    with writable(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, page.encode())
+    write_output(target, board.to_html().encode())
     typer.echo(f"wrote {target}")
 
 

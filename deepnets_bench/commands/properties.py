@@ -213,16 +213,12 @@ def html(
     ] = None,
 ) -> None:
     """Write the tables of all modes, with pictures, as one static page; it needs no network and no server."""
-    from deepnets_bench.system.files import write_atomically
-    from deepnets_bench.system.locks import writable
+    from deepnets_bench.system.locks import write_output
     from deepnets_bench.uses.properties.page import render
 
     _check_results(out)
     target = page or out.with_name("index.html")
-    content = render(out, labels)
-    with writable(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, content.encode())
+    write_output(target, render(out, labels).encode())
     typer.echo(f"wrote {target}")
 
 

@@ -141,14 +141,15 @@ def _agreeing_stacks(
             continue
         fault, agreement = _compare(finished, stacks[reference], calibration)
         if fault:
-            reason = f"{_stack_name(stack)} is not shown to agree with {_stack_name(reference)}: {fault}"
+            reason = f"{stack_name(stack)} is not shown to agree with {stack_name(reference)}: {fault}"
             left_out.append(LeftOut("torch_version", reason, tuple(finished)))
         else:
-            notes.append(f"{_stack_name(stack)} stands beside {_stack_name(reference)}: {agreement}.")
+            notes.append(f"{stack_name(stack)} stands beside {stack_name(reference)}: {agreement}.")
     return _without(rows, left_out), left_out, tuple(notes)
 
 
-def _stack_name(stack: Stack) -> str:
+def stack_name(stack: Stack) -> str:
+    """For sentences: "torch 2.14.1 with deepnets-bench 0.1.0"."""
     return f"torch {stack[0] or '(not recorded)'} with deepnets-bench {stack[1]}"
 
 

@@ -264,6 +264,11 @@ def average_ranks(means: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in ranks.items() if values}
 
 
+def out_of_distribution(splits: Iterable[str]) -> list[str]:
+    """All splits but `val` and `test`."""
+    return [split for split in splits if split not in (SELECTION_SPLIT, REFERENCE_SPLIT)]
+
+
 def split_order(splits: Iterable[str]) -> tuple[str, ...]:
     """Splits in the order of every table: the known ones first, then others by name."""
     return tuple(sorted(set(splits), key=lambda s: (SPLITS.index(s) if s in SPLITS else len(SPLITS), s)))
@@ -317,10 +322,8 @@ def _entry(gnn: str, options: str, rows: Sequence[ResultRow], again: Sequence[Re
     reference = by_split.get(REFERENCE_SPLIT, {})
     scores = {}
     for split in split_order(by_split):
-        in_distribution = split in (REFERENCE_SPLIT, SELECTION_SPLIT)
-        scores[split] = _split_score(
-            by_split[split], {} if in_distribution else reference, _problems(rows, split)
-        )
+        against = reference if out_of_distribution([split]) else {}
+        scores[split] = _split_score(by_split[split], against, _problems(rows, split))
     costs = {key: mean(_one_per_seed(rows, key)) for key in COSTS}
     return Entry(gnn, options, tuple(rows), scores, costs, reproductions=tuple(reproductions(rows, again)))
 
@@ -331,11 +334,12 @@ def _unequal_seeds(ranked: Sequence[Entry]) -> list[str]:
     if len(seeds) < 2:
         return []
     usual = seeds.most_common(1)[0][0]
-    others = "; ".join(f"{e.name} of {_listed(e.seeds)}" for e in ranked if e.seeds != usual)
-    return [f"Average ranks are by means over the seeds that each has: {_listed(usual)}, but {others}."]
+    others = "; ".join(f"{e.name} of {seeds_text(e.seeds)}" for e in ranked if e.seeds != usual)
+    return [f"Average ranks are by means over the seeds that each has: {seeds_text(usual)}, but {others}."]
 
 
-def _listed(seeds: Sequence[int]) -> str:
+def seeds_text(seeds: Sequence[int]) -> str:
+    """For example "seeds 0, 1, 2"."""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 

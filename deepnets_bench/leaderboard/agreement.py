@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepnets_bench.leaderboard import anova
-from deepnets_bench.leaderboard.aggregate import OOD
+from deepnets_bench.leaderboard.aggregate import OOD, out_of_distribution
 from deepnets_bench.leaderboard.anova import Array
-from deepnets_bench.leaderboard.inference import Analysis, Block, out_of_distribution
+from deepnets_bench.leaderboard.inference import Analysis, Block
 
 _DRAWS = 4000  # of the noise; more change no second digit
-_HALVINGS = 500  # ways to halve the seeds that are tried: all of them up to ten seeds
+HALVINGS = 500  # ways to halve the seeds that are tried: all of them up to twelve seeds
 _KEY = 0x746175  # of the generator: the same rows give the same interval
 
 
@@ -116,13 +116,13 @@ def halves(block: Block, names: Sequence[str] | None = None) -> Halves | None:
 def _halvings(count: int) -> Iterator[tuple[int, ...]]:
     """The rows of one half: every way to halve `count` seeds once, or as many of them as are tried."""
     half = count // 2
-    if math.comb(count, half) / (1 if 2 * half < count else 2) <= _HALVINGS:
+    if math.comb(count, half) / (1 if 2 * half < count else 2) <= HALVINGS:
         for rows in combinations(range(count), half):
             if 2 * half < count or 0 in rows:  # of equal halves, the other one is not another way
                 yield rows
         return
     random = np.random.Generator(np.random.Philox(key=_KEY))
-    for _ in range(_HALVINGS):
+    for _ in range(HALVINGS):
         yield tuple(random.permutation(count)[:half].tolist())
 
 

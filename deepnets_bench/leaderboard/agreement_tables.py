@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from deepnets_bench.leaderboard.aggregate import REFERENCE_SPLIT, Board
-from deepnets_bench.leaderboard.agreement import Agreement, Halves, agreement, agreements, halves
+from deepnets_bench.leaderboard.agreement import HALVINGS, Agreement, Halves, agreement, agreements, halves
 from deepnets_bench.leaderboard.inference import Analysis
 from deepnets_bench.leaderboard.table import Table
 
@@ -17,9 +17,10 @@ TOLD_APART = (
     "same, opposite: of the pairs that both boards tell apart (Holm over all pairs of each), how many have "
     "the same order and how many opposite ones; these claims are about the GNNs, not these seeds."
 )
+_WAYS = f"all ways to halve them (of more than {HALVINGS}, over {HALVINGS} drawn ones)"
 HALVES = (
-    "Halves: tau between the means of two halves of a board's seeds, mean over all ways to halve them (of "
-    "more than 500, over 500 drawn ones), in brackets from the lowest to the highest: how well half a board "
+    "Halves: tau between the means of two halves of a board's seeds, mean over "
+    f"{_WAYS}, in brackets from the lowest to the highest: how well half a board "
     "agrees with itself."
 )
 
@@ -45,8 +46,8 @@ def halves_table(board: Board, analyses: Mapping[str, Analysis]) -> Table:
             size = f"{len(block.names)} × {len(block.seeds)}"
             rows.append((key, size, f"{found.mean:.2f}", f"{found.low:.2f} to {found.high:.2f}"))
     note = (
-        "Kendall's tau-b between the means of two halves of the seeds: mean over all ways to halve them (of "
-        "more than 500, over 500 drawn ones), and the lowest and the highest one."
+        "Kendall's tau-b between the means of two halves of the seeds: mean over "
+        f"{_WAYS}, and the lowest and the highest one."
     )
     few = () if rows else ("No two GNNs have two seeds in common.",)
     headers = ("endpoint", "GNNs × seeds", "tau", "from, to")

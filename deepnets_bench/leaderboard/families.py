@@ -47,7 +47,10 @@ def corrected(tables: Sequence[tuple[Array, Pairs]]) -> list[Array]:
 
 
 class _Steps:
-    """A table on its way through `corrected`: pairs that are `left`, `p_values` of their moderated tests."""
+    """A table on its way through `corrected`: pairs that are `left`, `p_values` of their moderated tests.
+
+    Both are views of those of the whole family: what `corrected` takes is gone here, and `pool` writes there.
+    """
 
     def __init__(self, accuracy: Array, pairs: Pairs, left: anova.Mask, p_values: Array) -> None:
         self.accuracy, self.pairs, self.left, self.p_values = accuracy, pairs, left, p_values

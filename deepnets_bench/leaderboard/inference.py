@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from deepnets_bench.leaderboard import anova
-from deepnets_bench.leaderboard.aggregate import OOD, REFERENCE_SPLIT, SELECTION_SPLIT, Board, Entry
+from deepnets_bench.leaderboard.aggregate import OOD, REFERENCE_SPLIT, Board, Entry, out_of_distribution
 from deepnets_bench.leaderboard.families import (
     all_pairs,
     corrected,
@@ -114,11 +114,6 @@ def analyse_board(board: Board, references: Sequence[str] = REFERENCES) -> dict[
         found |= analyse({OOD: means}, references)
         found |= analyse({split: runs[split] for split in away}, references)
     return found
-
-
-def out_of_distribution(splits: Sequence[str]) -> list[str]:
-    """All splits but `val` and `test`."""
-    return [split for split in splits if split not in (SELECTION_SPLIT, REFERENCE_SPLIT)]
 
 
 def mean_over_splits(by_split: Sequence[Mapping[int, float]]) -> dict[int, float]:

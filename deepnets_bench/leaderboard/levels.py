@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deepnets_bench.leaderboard.aggregate import OOD, UNTRAINED, Board
-from deepnets_bench.leaderboard.inference import mean_over_splits, out_of_distribution
+from deepnets_bench.leaderboard.aggregate import OOD, UNTRAINED, Board, out_of_distribution
+from deepnets_bench.leaderboard.inference import mean_over_splits
 
 
 @dataclass(frozen=True)

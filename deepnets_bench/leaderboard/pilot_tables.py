@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepnets_bench.leaderboard.admission import group_by, stack_of
+from deepnets_bench.leaderboard.admission import group_by, stack_name, stack_of
 from deepnets_bench.leaderboard.aggregate import METRICS, REFERENCE_SPLIT, Board, cpu_seconds, mean
 from deepnets_bench.leaderboard.inference import Block, largest_block, listed
 from deepnets_bench.leaderboard.pilot import FrameBias, Interval, Separation, frame_bias, separation
@@ -75,7 +75,7 @@ def candidate(name: str, board: Board, *, runs: int, complexity: tuple[bool, int
         minutes,
         len(block.names) * len(block.seeds) == runs,
         complexity,
-        frozenset(f"torch {torch} with deepnets-bench {own}" for torch, own in map(stack_of, rows)),
+        frozenset(stack_name(stack_of(row)) for row in rows),
         tuple(notes),
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from deepnets_bench.leaderboard.aggregate import METRICS, OOD, Board, mean
-from deepnets_bench.leaderboard.inference import Analysis, PairTest, out_of_distribution
+from deepnets_bench.leaderboard.aggregate import METRICS, OOD, Board, mean, out_of_distribution
+from deepnets_bench.leaderboard.inference import Analysis, PairTest
 from deepnets_bench.leaderboard.reference import CIFAR10, published
 from deepnets_bench.leaderboard.table import Table
 

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.leaderboard.aggregate import OOD, REFERENCE_SPLIT, SELECTION_SPLIT, Entry, split_order
+from deepnets_bench.leaderboard.aggregate import (
+    OOD,
+    REFERENCE_SPLIT,
+    SELECTION_SPLIT,
+    Entry,
+    out_of_distribution,
+    split_order,
+)
 from deepnets_bench.leaderboard.anova import Array
 from deepnets_bench.leaderboard.inference import (
     Analysis,
@@ -18,7 +25,6 @@ from deepnets_bench.leaderboard.inference import (
     analyse,
     listed,
     mean_over_splits,
-    out_of_distribution,
 )
 from deepnets_bench.leaderboard.scores import read_scores
 

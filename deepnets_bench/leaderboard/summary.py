@@ -15,9 +15,10 @@ from deepnets_bench.leaderboard.aggregate import (
     Entry,
     average_ranks,
     mean,
+    out_of_distribution,
     sample_std,
 )
-from deepnets_bench.leaderboard.inference import Analysis, mean_over_splits, out_of_distribution
+from deepnets_bench.leaderboard.inference import Analysis, mean_over_splits
 from deepnets_bench.leaderboard.report import provenance, ranking_table
 from deepnets_bench.leaderboard.table import Table, to_markdown
 from deepnets_bench.leaderboard.verdict import verdict_table

@@ -9,11 +9,12 @@ from deepnets_bench.leaderboard.aggregate import (
     METRICS,
     OOD,
     REFERENCE_SPLIT,
-    SELECTION_SPLIT,
     Board,
     Entry,
     mean,
+    out_of_distribution,
     sample_std,
+    seeds_text,
 )
 from deepnets_bench.leaderboard.table import Table
 
@@ -137,10 +138,10 @@ def comparison_table(board: Board, a: Entry, b: Entry, comparisons: Sequence[Com
         "(not corrected). Paired by seed, t-test. test and OOD (mean over the out-of-distribution splits) "
         "stand alone, single splits are corrected together (Holm). detectable: found with probability 0.8, "
         "corrected.",
-        f"Compared: {'; '.join(map(_seeds, used))}." + "".join(_unpaired(entry, used) for entry in (a, b)),
+        f"Compared: {'; '.join(f'{seeds_text(seeds)} ({len(seeds)} in common)' for seeds in used)}."
+        + "".join(_unpaired(entry, used) for entry in (a, b)),
     ]
-    away = [split for split in board.splits if split not in (SELECTION_SPLIT, REFERENCE_SPLIT)]
-    if len(away) > 1 and not any(c.split == OOD for c in comparisons):
+    if len(out_of_distribution(board.splits)) > 1 and not any(c.split == OOD for c in comparisons):
         notes.append("No OOD: there is no seed for which both have all its splits.")
     if len(board.entries) > 2:
         notes.append(
@@ -151,11 +152,6 @@ def comparison_table(board: Board, a: Entry, b: Entry, comparisons: Sequence[Com
         notes.append("Fewer than 3 common seeds: no test, the difference alone.")
     title = f"{board.title} · A = {a.name}, B = {b.name}"
     return Table(title, headers, tuple(map(row, comparisons)), tuple(notes))
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """For example "seeds 0, 1, 2 (3 in common)"."""
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} ({len(seeds)} in common)"
 
 
 def _unpaired(entry: Entry, used: Iterable[tuple[int, ...]]) -> str:

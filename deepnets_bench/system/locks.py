@@ -1,4 +1,4 @@
-"""Writing files that other processes read and append to: locks and clear errors."""
+"""Writing files: whole or not at all, with clear errors, and locks where other processes read and append."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deepnets_bench.errors import BadInput, RunFailed
+from deepnets_bench.system.files import write_atomically
 
 LOCK_SECONDS = 120.0
 
@@ -41,3 +42,10 @@ def writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file in one step, its folder made when missing; BadInput where that cannot be."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)

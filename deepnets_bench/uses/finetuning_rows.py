@@ -13,7 +13,18 @@ from deepnets_bench.uses.rows import Row, read_rows
 _OUTCOME = ("accuracy", "held_out_accuracy", "lr", "initial_accuracy")
 
 
-class FineTuneRow(Row):
+class _OfTraining(Row):
+    """A row that says which training it is of."""
+
+    AGAIN = "fine-tune"
+
+    model: str
+    init: str
+    shots: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
+class FineTuneRow(_OfTraining):
     """What a training gave: accuracy on the test images, and at which rate.
 
     One that failed has a `failure` and none of these.
@@ -21,12 +32,7 @@ class FineTuneRow(Row):
 
     WHAT = "a CSV file of fine-tuning"
     REFUSAL = "holds no results of fine-tuning"
-    AGAIN = "fine-tune"
 
-    model: str
-    init: str
-    shots: int = Field(ge=1)
-    seed: int = Field(ge=0)
     accuracy: float | None = Field(None, ge=0, le=1)
     held_out_accuracy: float | None = Field(None, ge=0, le=1)  # at the chosen rate
     lr: float | None = Field(None, gt=0)
@@ -65,17 +71,12 @@ class FineTuneRow(Row):
         return cls.model_validate({k: None if k in _OUTCOME and v == "" else v for k, v in cells.items()})
 
 
-class CurvePoint(Row):
+class CurvePoint(_OfTraining):
     """Accuracy on the test images after some epochs of a training on all shots; 0 is before it."""
 
     WHAT = "a CSV file of curves"
     REFUSAL = "holds no curves of fine-tuning"
-    AGAIN = "fine-tune"
 
-    model: str
-    init: str
-    shots: int = Field(ge=1)
-    seed: int = Field(ge=0)
     epoch: int = Field(ge=0)
     accuracy: float = Field(ge=0, le=1)
 

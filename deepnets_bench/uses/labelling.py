@@ -94,7 +94,7 @@ def run_labelling(
     """
     held = {label.key: label for label in (read_labels(path) if path.exists() else [])}
     for task in tasks[:1]:  # all are of one track and recipe
-        for label in held.values():
+        for label in {label.made: label for label in held.values()}.values():
             check_track(label, task.track, path)
             _check_recipe(label, task.recipe, path)
     todo = []

@@ -14,8 +14,8 @@ import numpy as np
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import Track
-from deepnets_bench.system.files import reading, replacing, short_digest, write_atomically
-from deepnets_bench.system.locks import writable
+from deepnets_bench.system.files import reading, replacing, short_digest
+from deepnets_bench.system.locks import writable, write_output
 from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.properties.targets import LOWER_IS_BETTER
 from deepnets_bench.uses.sizes import evaluated_sizes
@@ -155,9 +155,7 @@ def write_found(path: Path, rows: Sequence[Found]) -> None:
     for rank, row in enumerate(rows, 1):
         values = [f"{row.predicted[name]:.6g}" for name in names]
         writer.writerow([rank, SPLIT, row.index, row.fingerprint, *values])
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getvalue().encode())
+    write_output(path, buffer.getvalue().encode())
 
 
 def _gain(predicted: dict[str, np.ndarray], name: str) -> np.ndarray:

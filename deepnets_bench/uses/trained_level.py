@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from deepnets_bench.leaderboard.aggregate import OOD, Board
-from deepnets_bench.leaderboard.inference import out_of_distribution
+from deepnets_bench.leaderboard.aggregate import OOD, Board, out_of_distribution
 from deepnets_bench.leaderboard.levels import Level
 from deepnets_bench.uses.labels import read_labels
 

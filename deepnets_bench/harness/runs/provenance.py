@@ -69,16 +69,15 @@ def other_code(commits: Iterable[str], folder: Path | None = None) -> list[str]:
     Commits that the repository of the package (in `folder`, as in `git_commit`) does not have are left out.
     """
     folder = folder or Path(deepnets_bench.__file__).parent
-    known: list[str] = []
-    different = []
+    first, different = "", []
     for commit in dict.fromkeys(commit.removesuffix("-dirty") for commit in commits):
         try:
             _git(folder, "cat-file", "-e", f"{commit}^{{commit}}")
         except (OSError, subprocess.SubprocessError):
             continue
-        known.append(commit)
+        first = first or commit
         try:
-            _git(folder, "diff", "--quiet", known[0], commit, "--", *_SOURCES)
+            _git(folder, "diff", "--quiet", first, commit, "--", *_SOURCES)
         except subprocess.CalledProcessError:
             different.append(commit)
     return different

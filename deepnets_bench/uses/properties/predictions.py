@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from deepnets_bench.errors import BadInput
-from deepnets_bench.system.files import reading, write_atomically
-from deepnets_bench.system.locks import writable
+from deepnets_bench.system.files import reading
+from deepnets_bench.system.locks import write_output
 from deepnets_bench.uses.properties.results import PropertyRow
 
 FOLDER = "predictions"
@@ -49,9 +49,7 @@ def keep_predictions(results: Path, made: Sequence[Predicted], labels: int) -> N
             files.setdefault(predictions_path(results, each.row), []).append(each)
     for path, group in files.items():
         columns = {each.row.target: dict(zip(each.index, each.values, strict=True)) for each in group}
-        with writable(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, _text(group[0].index.tolist(), columns).encode())
+        write_output(path, _text(group[0].index.tolist(), columns).encode())
 
 
 def read_predictions(path: Path) -> dict[str, dict[int, float]]:
