@@ -37,7 +37,7 @@ def embed(
     from deepnets_bench.errors import BadInput
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.harness.protocol.tracks import load_track
-    from deepnets_bench.uses.embedding_files import about, evaluation_graphs, write_embeddings
+    from deepnets_bench.uses.embedding_files import EMBEDDINGS, about, evaluation_graphs, write_embeddings
 
     if out is not None and len(ghn) > 1:
         raise BadInput(f"--out is for one hypernetwork, and {len(ghn)} are given; leave it out.")
@@ -48,9 +48,13 @@ def embed(
         classes = hypernetwork.config.num_classes
         if classes not in graphs:
             graphs[classes] = evaluation_graphs(protocol, splits, count, data, classes)
-        target = out or path.with_name("embeddings.npz")
+        target = out or path.with_name(EMBEDDINGS)
         write_embeddings(
-            target, hypernetwork, graphs[classes], about(path, hypernetwork, protocol), nodes=not means
+            target,
+            hypernetwork,
+            graphs[classes],
+            about(path, hypernetwork, protocol, splits),
+            nodes=not means,
         )
         held = ", ".join(f"{len(of)} of {name}" for name, of in graphs[classes].items())
         typer.echo(f"wrote {target}: {held} ({target.stat().st_size / 1e6:.1f} MB)")

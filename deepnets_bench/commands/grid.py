@@ -69,8 +69,9 @@ def run(
     from deepnets_bench.harness.runs.display import view
     from deepnets_bench.harness.runs.options import RunOptions
     from deepnets_bench.harness.runs.provenance import git_commit, other_code
-    from deepnets_bench.harness.runs.queue import commit_folder, require_repository, run_board
+    from deepnets_bench.harness.runs.queue import commit_folder, folders_of, require_repository, run_board
     from deepnets_bench.harness.training.scoring import pick_device
+    from deepnets_bench.uses.embedding_files import EmbeddingsBesideRuns
 
     pick_device(device)
     console = Console(stderr=True)
@@ -79,10 +80,20 @@ def run(
         require_repository(grid.parent)
     failed = []
     for each, all_jobs, dataset in planned:
+        embeddings = EmbeddingsBesideRuns(each.track, each.embeddings, data) if each.embeddings else None
+        folders = folders_of(each, all_jobs, dataset)
 
-        def committed(message: str, folder: Path = each.out) -> None:
-            if refused := commit_folder(folder, message):
-                console.print(f"git has not committed {folder}: {refused}", markup=False, highlight=False)
+        def record(
+            message: str,
+            out: Path = each.out,
+            embeddings: EmbeddingsBesideRuns | None = embeddings,
+            folders: Sequence[Path] = folders,
+        ) -> None:
+            said = embeddings.keep(folders) if embeddings else []
+            if commit and (refused := commit_folder(out, message)):
+                said.append(f"git has not committed {out}: {refused}")
+            for sentence in said:
+                console.print(sentence, markup=False, highlight=False)
 
         console.print(f"Board {each.name}: {len(all_jobs)} jobs", markup=False, highlight=False)
         if others := other_code([git_commit(), *_commits(_rows(each))]):
@@ -91,7 +102,7 @@ def run(
             )
         options = RunOptions(device, workers=jobs)
         with view(console) as shown:
-            outcomes = run_board(each, all_jobs, dataset, options, shown, committed if commit else None)
+            outcomes = run_board(each, all_jobs, dataset, options, shown, record)
         failed += [outcome for outcome in outcomes if outcome.status != "ok"]
     if failed:
         first = failed[0]

@@ -11,10 +11,11 @@ from deepnets_bench.commands.options import TrustOption, listed_gnns, whole_numb
 from deepnets_bench.commands.run import DataOption, GNNOptions, GNNsOption, ImagesOption, TrackOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from deepnets_bench.ghn.model import GHN
-    from deepnets_bench.uses.properties.study import Study
+    from deepnets_bench.uses.properties.study import Study, Vectors
+    from deepnets_bench.uses.properties.trained import TrainedGHN
 
 app = typer.Typer(
     help="Properties of architectures, predicted from labels (see `label`) and by GNNs.", no_args_is_help=True
@@ -79,8 +80,8 @@ def frozen(
     ghn: Annotated[
         list[Path],
         typer.Argument(
-            help="Trained hypernetworks: files, or folders of results, whose runs keep their seeds; other "
-            "files around one GNN stand for the seeds 0, 1, 2, ..."
+            help="Trained hypernetworks, or their embeddings (.npz): files, or folders of results, whose "
+            "runs keep their seeds; other files around one GNN stand for the seeds 0, 1, 2, ..."
         ),
     ],
     track: TrackOption = "digits",
@@ -101,9 +102,8 @@ def frozen(
     from collections import Counter
 
     from deepnets_bench.errors import UnknownName
-    from deepnets_bench.ghn.model import GHN
     from deepnets_bench.uses.properties import study as work
-    from deepnets_bench.uses.properties.trained import identity_of, trained_ghns
+    from deepnets_bench.uses.properties.trained import trained_ghns
 
     if protocol not in ("properties", "published"):
         raise UnknownName("protocol", protocol, ("properties", "published"))
@@ -113,16 +113,13 @@ def frozen(
     study = study_of(track, labels, data, images)
     seen: Counter[tuple[str, str]] = Counter()
     for trained in trained_ghns(ghn, study.track):
-        path = trained.path
-        hypernetwork = GHN.load(path, trust)
-        check_form(hypernetwork, path, study)
-        identity = identity_of(trained, hypernetwork.config)
+        identity, embed = _opened(trained, study, trust)
         name, options = identity["gnn"], identity["gnn_options"]
         seed = seen[name, options] if trained.seed is None else trained.seed
         seen[name, options] += trained.seed is None
         if work.missing(out, study, "boosting", [seed], identity):
-            work.frozen(study, hypernetwork, seed, work.sink_of(out), identity)
-        typer.echo(f"{path}: {name} seed {seed}, done")
+            work.frozen(study, embed, seed, work.sink_of(out), identity)
+        typer.echo(f"{trained.path}: {name} seed {seed}, done")
     _print(out, "svr", study)
 
 
@@ -238,6 +235,23 @@ def study_of(track: str, labels: Path, data: Path, images: Path | None, names: S
     study = Study(load_track(track), labels, data, images, tuple(names) or NAMES)
     study.targets  # noqa: B018  # what is wrong with the labels is said before anything is trained
     return study
+
+
+def _opened(trained: TrainedGHN, study: Study, trust: bool) -> tuple[dict[str, str], Callable[[], Vectors]]:
+    """What rows say of a hypernetwork, and what makes or reads the embeddings."""
+    from functools import partial
+
+    from deepnets_bench.ghn.model import GHN
+    from deepnets_bench.uses.embedding_files import read_embeddings
+    from deepnets_bench.uses.properties import study as work
+    from deepnets_bench.uses.properties.trained import identity_of, identity_of_kept
+
+    if trained.path.suffix == ".npz":
+        kept = read_embeddings(trained.path)
+        return identity_of_kept(trained, kept), partial(work.kept, study, kept)
+    hypernetwork = GHN.load(trained.path, trust)
+    check_form(hypernetwork, trained.path, study)
+    return identity_of(trained, hypernetwork.config), partial(work.embedded, study, hypernetwork)
 
 
 def _as_published(ghns: list[Path], labels: Path, out: Path, data: Path, trust: bool) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from deepnets_bench.errors import BadInput, CorruptFile, DeepNetsError, one_line
 
+SHORT = 12  # hexadecimal digits of a digest that tell one file from others
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -56,8 +58,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def short_digest(path: Path) -> str:
-    """12 hexadecimal digits of the SHA-256 of a file, which tell it from others; raises `OSError`."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    """The first `SHORT` hexadecimal digits of the SHA-256 of a file; raises `OSError`."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:SHORT]
 
 
 def _sync(path: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from deepnets_bench.errors import UnknownName
-from deepnets_bench.system.files import replacing
+from deepnets_bench.errors import BadInput, DeepNetsError, UnknownName
+from deepnets_bench.harness.runs.job import GHN_FILE
+from deepnets_bench.system.files import reading, replacing
 from deepnets_bench.system.locks import writable
 from deepnets_bench.uses.sizes import evaluated_sizes
 
@@ -20,7 +22,26 @@ if TYPE_CHECKING:
     from deepnets_bench.graphs.graph import ComputationGraph
     from deepnets_bench.harness.protocol.tracks import Track
 
-FORMAT = "deepnets-bench embeddings 1"
+EMBEDDINGS = "embeddings.npz"  # beside a hypernetwork
+
+
+class About(BaseModel):
+    """Where embeddings come from: a hypernetwork (the SHA-256 of its file), and graphs as a track has them.
+
+    `sizes` are those of `evaluated_sizes` for each split; a width of 0 stands for each network's stored one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["deepnets-bench embeddings 1"] = "deepnets-bench embeddings 1"
+    checkpoint: str
+    gnn: str
+    gnn_options: dict[str, Any]
+    gnn_digest: str
+    track: str
+    track_version: int
+    dataset_version: int
+    sizes: dict[str, dict[str, int]]
 
 
 def evaluation_graphs(
@@ -56,21 +77,19 @@ def write_embeddings(
     path: Path,
     ghn: GHN,
     graphs: Mapping[str, Sequence[ComputationGraph]],
-    about: Mapping[str, Any],
+    about: About,
     nodes: bool = True,
 ) -> None:
     """Write a compressed .npz file, whole or not at all: for each split `SPLIT/mean`, float32 [graphs, hid].
 
     With `nodes` also the state of every node, `SPLIT/nodes`, float32 [nodes of all graphs, hid], and
     `SPLIT/ptr`, int64 [graphs + 1]: graph i has the nodes from ptr[i] to ptr[i + 1]. States are those of
-    `GHN.node_states`. `about` (plain values) is kept as JSON in `about`; the same input gives the same bytes.
-    Raises `BadInput` for a path that cannot be written.
+    `GHN.node_states`. `about` is kept as JSON; the same input gives the same bytes. Raises `BadInput` for a
+    path that cannot be written.
     """
     from deepnets_bench.uses.properties.embeddings import mean_embeddings, node_embeddings
 
-    arrays: dict[str, np.ndarray] = {
-        "about": np.array(json.dumps({"format": FORMAT, **about}, sort_keys=True))
-    }
+    arrays: dict[str, np.ndarray] = {"about": np.array(about.model_dump_json())}
     for split, of in graphs.items():
         arrays[f"{split}/mean"] = mean_embeddings(ghn, of)
         if nodes:
@@ -83,13 +102,88 @@ def write_embeddings(
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def about(checkpoint: Path, ghn: GHN, track: Track) -> dict[str, Any]:
-    """What a file of embeddings says of where they come from."""
-    return {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "gnn": ghn.config.gnn,
-        "gnn_options": dict(ghn.config.gnn_options),
-        "track": track.name,
-        "track_version": track.version,
-        "dataset_version": track.dataset_version,
-    }
+def about(checkpoint: Path, ghn: GHN, track: Track, splits: Iterable[str]) -> About:
+    """What a file says of the embeddings that a hypernetwork, read from `checkpoint`, makes of splits."""
+    config = ghn.config
+    return About(
+        checkpoint=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        gnn=config.gnn or config.own_gnn,
+        gnn_options=dict(config.gnn_options),
+        gnn_digest=config.gnn_digest,
+        track=track.name,
+        track_version=track.version,
+        dataset_version=track.dataset_version,
+        sizes={split: _sizes(track, split, config.num_classes) for split in splits},
+    )
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A file of embeddings; `means` are those of the graphs of each split, float32 [graphs, hid]."""
+
+    path: Path
+    about: About
+    means: Mapping[str, np.ndarray]
+
+    def of(self, track: Track, split: str, index: np.ndarray, num_classes: int) -> np.ndarray:
+        """float32 [len(index), hid]: of these graphs, if the file has them as `track` evaluates them.
+
+        Raises `BadInput` where it has them in other sizes or of another dataset, and where it holds fewer.
+        """
+        means, about = self.means.get(split, ()), self.about
+        if len(index) and len(means) <= index.max():
+            needed = index.max() + 1
+            raise BadInput(
+                f"{self.path} has embeddings of {len(means)} graphs of '{split}'; {needed} are needed."
+            )
+        wanted = _sizes(track, split, num_classes), track.dataset_version
+        if (about.sizes.get(split), about.dataset_version) != wanted:
+            raise BadInput(
+                f"{self.path} has embeddings of graphs of track '{about.track}', which are of other sizes "
+                f"than those of '{track.name}'."
+            )
+        return np.asarray(means)[index]
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """A file of `write_embeddings`; raises `BadInput` where there is none, `CorruptFile` for another one."""
+    with reading(path, "a file of embeddings"), np.load(path, allow_pickle=False) as file:
+        about = About.model_validate_json(str(file["about"]))
+        means = {name.removesuffix("/mean"): file[name] for name in file.files if name.endswith("/mean")}
+        return Embeddings(path, about, means)
+
+
+class EmbeddingsBesideRuns:
+    """Mean embeddings of the first `count` graphs of val and of test, kept beside the runs of a board."""
+
+    def __init__(self, track: Track, count: int, data: Path) -> None:
+        self._track, self._count, self._data = track, count, data
+        self._graphs: dict[int, dict[str, list[ComputationGraph]]] = {}
+
+    def keep(self, folders: Iterable[Path]) -> list[str]:
+        """Write the file beside each hypernetwork that has none; returns a sentence for each failure."""
+        from deepnets_bench.ghn.model import GHN
+
+        failures = []
+        for folder in folders:
+            path, target = folder / GHN_FILE, folder / EMBEDDINGS
+            if target.exists() or not path.exists():
+                continue
+            try:
+                ghn = GHN.load(path, trust=True)  # whoever runs a grid has just run its GNNs
+                graphs = self._graphs_for(ghn.config.num_classes)
+                write_embeddings(target, ghn, graphs, about(path, ghn, self._track, graphs), nodes=False)
+            except DeepNetsError as error:
+                failures.append(f"No embeddings of {path}: {error}")
+        return failures
+
+    def _graphs_for(self, classes: int) -> dict[str, list[ComputationGraph]]:
+        if classes not in self._graphs:
+            self._graphs[classes] = evaluation_graphs(
+                self._track, ("val", "test"), self._count, self._data, classes
+            )
+        return self._graphs[classes]
+
+
+def _sizes(track: Track, split: str, num_classes: int) -> dict[str, int]:
+    return evaluated_sizes(track, split, (0, 0), num_classes)

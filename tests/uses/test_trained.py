@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -13,8 +14,9 @@ from deepnets_bench.commands import properties as commands
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.results import append_rows
+from deepnets_bench.uses.embedding_files import EmbeddingsBesideRuns, read_embeddings
 from deepnets_bench.uses.properties import heads
-from deepnets_bench.uses.properties.results import read_results
+from deepnets_bench.uses.properties.results import PropertyRow, read_results
 from deepnets_bench.uses.properties.study import Study
 from deepnets_bench.uses.properties.tables import property_table
 from deepnets_bench.uses.properties.trained import trained_ghns
@@ -71,24 +73,74 @@ def test_folders_without_hypernetworks_and_of_other_images_are_refused(board, tm
         trained_ghns([board], load_track("cifar10"))
 
 
-def test_a_study_of_a_board_has_its_seeds_and_does_not_mix_two_boards(board, tmp_path, monkeypatch):
-    labels, out = write_labels(tmp_path / "labels.csv", 20), tmp_path / "rows.csv"
-    study = Study(DIGITS, labels, tmp_path / "data", None, NO_TIMES, SMALL)
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study of twenty labels, which the commands take for theirs."""
+    study = Study(DIGITS, write_labels(tmp_path / "labels.csv", 20), tmp_path / "data", None, NO_TIMES, SMALL)
     monkeypatch.setattr(commands, "study_of", lambda *_: study)
     monkeypatch.setattr(heads, "SVR_GRID", {"C": [1, 10], "gamma": ["auto"], "epsilon": [0.1]})
-    arguments = ["frozen", str(board), "--labels", str(labels), "--out", str(out)]
+    return study
+
+
+def frozen(study: Study, out: Path, *places: Path) -> list[PropertyRow]:
+    arguments = ["frozen", *map(str, places), "--labels", str(study.labels), "--out", str(out)]
     CliRunner().invoke(commands.app, arguments, catch_exceptions=False)
-    rows = read_results(out)
+    return read_results(out)
+
+
+def test_a_study_of_a_board_has_its_seeds_and_does_not_mix_two_boards(board, study, tmp_path):
+    out = tmp_path / "rows.csv"
+    rows = frozen(study, out, board)
     assert {row.seed for row in rows} == {2, 10}
     assert {row.ghn_track for row in rows} == {"digits v3"}
     assert len({row.source for row in rows}) == 2
     other = tmp_path / "other"
     write_run(other, 2, "e" * 16, track="digits-full", track_version=2)
     with pytest.raises(BadInput, match="holds results of another hypernetwork with GNN mlp, seed 2; keep"):
-        CliRunner().invoke(commands.app, [*arguments, str(other)], catch_exceptions=False)
+        frozen(study, out, board, other)
     assert read_results(out) == rows
     other = tmp_path / "third"
     write_run(other, 3, "e" * 16, track="digits-full", track_version=2)
-    CliRunner().invoke(commands.app, [*arguments, str(other)])
+    with pytest.raises(BadInput, match=r"several tracks \(digits v3, digits-full v2\); keep each"):
+        frozen(study, out, board, other)
     with pytest.raises(BadInput, match=r"several tracks \(digits v3, digits-full v2\); keep each"):
         property_table(read_results(out), "svr")
+
+
+def test_kept_embeddings_stand_for_hypernetworks_that_are_gone(board, study, tmp_path):
+    rows = frozen(study, tmp_path / "rows.csv", board)
+    keeper = EmbeddingsBesideRuns(DIGITS, 20, study.data)
+    runs = sorted(board.glob("runs/*"))
+    assert keeper.keep([*runs, board / "runs" / "not-there"]) == []
+    assert keeper.keep(runs) == []
+    for ghn in board.glob("runs/*/ghn.safetensors"):  # as on another machine, which has what is committed
+        ghn.unlink()
+    kept = frozen(study, tmp_path / "kept.csv", board)
+    apart = {"timestamp": "", "cpu_seconds": 0.0}
+    assert [row.model_copy(update=apart) for row in kept] == [row.model_copy(update=apart) for row in rows]
+    alone = [trained.path for trained in trained_ghns(sorted(board.glob("runs/*/*.npz")), DIGITS)]
+    assert [path.name for path in alone] == ["embeddings.npz"] * 2
+
+
+def test_kept_embeddings_of_other_graphs_are_refused(board, study, tmp_path):
+    index = np.arange(4)
+    EmbeddingsBesideRuns(DIGITS, 4, study.data).keep(board.glob("runs/*"))
+    kept = read_embeddings(next(board.glob("runs/*/embeddings.npz")))
+    assert kept.of(DIGITS, "val", index[::2], 10).shape == (2, 8)
+    for wrong, message in (
+        ((DIGITS, "val", np.arange(5), 10), "has embeddings of 4 graphs of 'val'; 5 are needed"),
+        ((DIGITS, "wide", index, 10), "has embeddings of 0 graphs of 'wide'; 4 are needed"),
+        ((DIGITS, "val", index, 100), "graphs of track 'digits', which are of other sizes than those of"),
+        ((load_track("cifar10"), "val", index, 10), "other sizes than those of 'cifar10'"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            kept.of(*wrong)
+
+
+def test_a_hypernetwork_that_cannot_be_read_is_named_and_the_others_are_embedded(board, study):
+    first, second = sorted(board.glob("runs/*"))
+    (first / "ghn.safetensors").write_bytes(b"no tensors")
+    (said,) = EmbeddingsBesideRuns(DIGITS, 2, study.data).keep([first, second])
+    assert said.startswith(f"No embeddings of {first}/ghn.safetensors: ")
+    assert not (first / "embeddings.npz").exists()
+    assert (second / "embeddings.npz").exists()

@@ -34,6 +34,7 @@ class GridBoard(Table):
     out: str | None = None  # relative to the grid's file; the name of the track when not given
     gnns: tuple[str | GNNEntry, ...] | None = Field(None, min_length=1)
     seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    embeddings: int = Field(0, ge=0)  # graphs of val and of test whose mean embeddings each run keeps
 
 
 class _Grid(Table):
@@ -46,7 +47,8 @@ class _Grid(Table):
 class Board(Table):
     """A board to be filled: its name (that of its folder), track, results folder, GNNs and seeds.
 
-    `reference`: it is no candidate, but what the ranks of candidates are compared with.
+    `embeddings`: of so many graphs of val and of test each run keeps mean embeddings. `reference`: the board
+    is no candidate, but what the ranks of candidates are compared with.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Board(Table):
     out: Path
     gnns: tuple[GNNEntry, ...]
     seeds: tuple[int, ...]
+    embeddings: int = 0
     reference: bool = False
 
     @property
@@ -108,5 +111,6 @@ def _board(grid: _Grid, board: GridBoard, path: Path) -> Board:
         out=folder / name,
         gnns=entries,
         seeds=seeds,
+        embeddings=board.embeddings,
         reference=name == grid.reference,
     )

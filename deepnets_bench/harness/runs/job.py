@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deepnets_bench.harness.training.trainer import Progress, Trainer, TrainingState
 
 RESULTS = "results.csv"
+GHN_FILE = "ghn.safetensors"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def carry_out(
         state = _train(_trainer(job, dataset, ghn, images, compute, folder, report), options.resume)
     if rank:
         return []
-    ghn.save(folder / "ghn.safetensors")
+    ghn.save(folder / GHN_FILE)
     results = dict(score_splits(ghn, track, dataset.root, images, list(track.evaluation.splits), report))
     _require_accuracies(state, results)
     measured = _training_columns(ghn, state) | {

@@ -39,17 +39,21 @@ def run_board(
     dataset: Dataset,
     options: RunOptions,
     view: View,
-    commit: Callable[[str], None] | None = None,
+    record: Callable[[str], None],
 ) -> list[Outcome]:
-    """Run the unfinished ones of a board's jobs; `commit(message)` is called after each job's rows.
+    """Run the unfinished ones of a board's jobs; after each, `record` gets a sentence that says what is new.
 
-    What an earlier run left uncommitted is committed first. Raises what `run_jobs` does.
+    It is called before the first job too, for what an earlier run left. Raises what `run_jobs` does.
     """
     make_folder(board.out)
-    if commit:
-        commit(f"Add results of track {board.track.name} v{board.track.version}")
-        view = _Committing(view, commit)
-    return run_jobs(unfinished(jobs, dataset, board.out), dataset, board.out, options, view)
+    record(f"Add results of track {board.track.name} v{board.track.version}")
+    todo = unfinished(jobs, dataset, board.out)
+    return run_jobs(todo, dataset, board.out, options, _Recording(view, record))
+
+
+def folders_of(board: Board, jobs: Sequence[Job], dataset: Dataset) -> list[Path]:
+    """Where the jobs of a board keep curves and hypernetworks, there or not."""
+    return [job.folder(board.out, job.config_hash(dataset.fingerprint)) for job in jobs]
 
 
 def dataset_of(board: Board, data: Path, images: Path | None, workers: int) -> Dataset:
@@ -57,11 +61,11 @@ def dataset_of(board: Board, data: Path, images: Path | None, workers: int) -> D
     return prepare_dataset(board.track, data, images=images, workers=workers)
 
 
-class _Committing:
-    """A view that commits the results of every job that ends."""
+class _Recording:
+    """A view that records the results of every job that ends."""
 
-    def __init__(self, view: View, commit: Callable[[str], None]) -> None:
-        self._view, self._commit = view, commit
+    def __init__(self, view: View, record: Callable[[str], None]) -> None:
+        self._view, self._record = view, record
 
     def update(self, name: str, progress: JobProgress) -> None:
         self._view.update(name, progress)
@@ -70,7 +74,7 @@ class _Committing:
         self._view.finish(outcome)
         job = outcome.job
         result = "results" if outcome.status == "ok" else f"the {outcome.status} run"
-        self._commit(f"Add {result} of {job.name} on {job.track.name} v{job.track.version}")
+        self._record(f"Add {result} of {job.name} on {job.track.name} v{job.track.version}")
 
 
 def commit_folder(folder: Path, message: str) -> str:

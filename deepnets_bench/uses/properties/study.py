@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from deepnets_bench.ghn.model import GHN
     from deepnets_bench.gnn import GNNIdentity
     from deepnets_bench.harness.protocol.tracks import Track
+    from deepnets_bench.uses.embedding_files import Embeddings
 
 _UNTRAINED_GNN = "ghn2"
 _UNTRAINED = f"untrained {_UNTRAINED_GNN}, svr"
 _MEAN = "mean of labels"
 _IDENTITY = ("gnn", "gnn_options", "gnn_digest", "source")
 Sink = Callable[["Study", list[Predicted]], None]
+Vectors = tuple[np.ndarray, np.ndarray]  # one row for each training and each test architecture
 
 
 @dataclass(frozen=True)
@@ -147,21 +149,35 @@ def baselines(study: Study, seeds: Sequence[int], path: Path) -> None:
     for seed in todo(_UNTRAINED):
         classes = images_of(study.track, study.images).num_classes
         ghn = build_ghn(study.track, identify(_UNTRAINED_GNN), num_classes=classes, seed=seed)
-        vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
-        _fit(study, _UNTRAINED, HEADS["svr"], (vectors[0], vectors[1]), [seed], sink)
+        _fit(study, _UNTRAINED, HEADS["svr"], embedded(study, ghn), [seed], sink)
     for seed in sorted({seed for name in SCORES for seed in todo(name)}):
         scores = [_zero_cost(study, programs, seed) for programs in study.programs]
         for name in SCORES:
             _fit(study, name, signed, (scores[0][name], scores[1][name]), [seed], sink)
 
 
-def frozen(study: Study, ghn: GHN, seed: int, sink: Sink, identity: Mapping[str, str]) -> None:
+def embedded(study: Study, ghn: GHN) -> Vectors:
+    """Mean embeddings of the architectures of a study; raises what `mean_embeddings` does."""
+    train, test = (mean_embeddings(ghn, graphs) for graphs in study.graphs)
+    return train, test
+
+
+def kept(study: Study, embeddings: Embeddings) -> Vectors:
+    """Those that a file keeps; raises `BadInput` where it has other graphs, or fewer."""
+    classes = images_of(study.track, study.images).num_classes
+    train, test = (embeddings.of(study.track, part.split, part.index, classes) for part in study.targets)
+    return train, test
+
+
+def frozen(
+    study: Study, embed: Callable[[], Vectors], seed: int, sink: Sink, identity: Mapping[str, str]
+) -> None:
     """Every head on the embeddings of a hypernetwork, which stands for `seed`."""
     begun = time.process_time()
-    vectors = [mean_embeddings(ghn, graphs) for graphs in study.graphs]
+    vectors = embed()
     spent = time.process_time() - begun
     for method, head in HEADS.items():
-        _fit(study, method, head, (vectors[0], vectors[1]), [seed], sink, spent, **identity)
+        _fit(study, method, head, vectors, [seed], sink, spent, **identity)
 
 
 def direct(study: Study, gnn: GNNIdentity, seeds: Sequence[int], sink: Sink) -> None:
@@ -248,7 +264,7 @@ def _fit(
     study: Study,
     method: str,
     head: Head,
-    vectors: tuple[np.ndarray, np.ndarray],
+    vectors: Vectors,
     seeds: Sequence[int],
     sink: Sink,
     spent: float = 0.0,

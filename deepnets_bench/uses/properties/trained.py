@@ -1,4 +1,4 @@
-"""Trained hypernetworks for the frozen mode: files, and the runs of a results folder with their seeds."""
+"""Trained hypernetworks for the frozen mode, or their kept embeddings: files, and runs with their seeds."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING
 
 from deepnets_bench.errors import BadInput, UnknownName
 from deepnets_bench.harness.protocol.tracks import Track, load_track
+from deepnets_bench.harness.runs.job import GHN_FILE, RESULTS
 from deepnets_bench.leaderboard.aggregate import CONTROL
 from deepnets_bench.leaderboard.results import ResultRow, canonical_json, read_rows, run_folders
-from deepnets_bench.system.files import short_digest
+from deepnets_bench.system.files import SHORT, short_digest
+from deepnets_bench.uses.embedding_files import EMBEDDINGS
 
 if TYPE_CHECKING:
     from deepnets_bench.ghn.config import GHNConfig
+    from deepnets_bench.uses.embedding_files import Embeddings
 
-_RESULTS = "results.csv"
-_GHN = "ghn.safetensors"
+_FILES = (GHN_FILE, EMBEDDINGS)  # of a run, the first that is there
 
 
 @dataclass(frozen=True)
 class TrainedGHN:
-    """The file of a hypernetwork; its seed, and "digits v3" for its track, where the run's row says them."""
+    """The file of a hypernetwork or, where its run keeps them alone, of its embeddings.
+
+    Its seed, and "digits v3" for its track, where the run's row says them.
+    """
 
     path: Path
     seed: int | None = None
@@ -53,14 +58,27 @@ def identity_of(trained: TrainedGHN, config: GHNConfig) -> dict[str, str]:
     }
 
 
+def identity_of_kept(trained: TrainedGHN, kept: Embeddings) -> dict[str, str]:
+    """The same columns where embeddings were kept: those that their hypernetwork's file would give."""
+    about = kept.about
+    return {
+        "gnn": about.gnn,
+        "gnn_options": canonical_json(about.gnn_options),
+        "gnn_digest": about.gnn_digest,
+        "source": about.checkpoint[:SHORT],
+        "ghn_track": trained.track,
+    }
+
+
 def _of_folder(folder: Path, track: Track) -> list[TrainedGHN]:
     newest: dict[tuple[str, str, int], ResultRow] = {}
-    for row in sorted(_finished(folder / _RESULTS), key=lambda row: row.utc_time):
+    for row in sorted(_finished(folder / RESULTS), key=lambda row: row.utc_time):
         if not row.gnn.startswith(CONTROL):
             newest[row.gnn, row.gnn_options, row.seed] = row
     found = []
     for _, row in sorted(newest.items()):
-        files = [path for run in run_folders(folder, row.config_hash) if (path := run / _GHN).exists()]
+        runs = run_folders(folder, row.config_hash)
+        files = [path for name in _FILES for run in runs if (path := run / name).exists()]
         found += [_described(path, row, track) for path in files[:1]]
     if not found:
         raise BadInput(
@@ -71,8 +89,8 @@ def _of_folder(folder: Path, track: Track) -> list[TrainedGHN]:
 
 def _of_file(path: Path, track: Track) -> TrainedGHN:
     run = path.absolute().parent
-    results = run.parent.parent / _RESULTS
-    if path.name == _GHN and run.parent.name == "runs" and results.exists():
+    results = run.parent.parent / RESULTS
+    if path.name in _FILES and run.parent.name == "runs" and results.exists():
         for row in _finished(results):
             if run in run_folders(results.parent, row.config_hash):
                 return _described(path, row, track)

@@ -24,6 +24,7 @@ seeds = [100, 101]
 [[boards]]
 track = "mine.toml"
 out = "scratch"
+embeddings = 3
 
 [[boards]]
 track = "mine.toml"
@@ -81,7 +82,8 @@ def test_the_queue_runs_what_is_missing_and_commits_each_jobs_rows_alone(reposit
     assert {*log[:-1]} <= {f"Add results of {name} on mine v1" for name in jobs}  # two at once may share one
     committed = set(git(repository, "log", "--name-only", "--format=").split())
     folder = "leaderboards/pilot/scratch"
-    assert {Path(name).name for name in committed if "/runs/" in name} == {"curve.csv"}
+    assert {Path(name).name for name in committed if "/runs/" in name} == {"curve.csv", "embeddings.npz"}
+    assert sum(name.endswith("embeddings.npz") for name in committed) == 4, "of the board that asks for them"
     assert sum("/scores/" in name for name in committed) == 5
     assert f"{folder}/results.csv" in committed
     assert git(repository, "status", "--porcelain") == "A  staged.txt\n?? loose.txt\n"  # as they were
