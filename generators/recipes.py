@@ -1,8 +1,8 @@
 """The splits of DeepNets-1M and how their architectures are drawn.
 
-Rules: Knyazev et al., "Parameter Prediction for Unseen Deep Architectures", NeurIPS 2021, appendix A, as
-fixed by the authors' code. Each (dataset version, split, index) has a random stream of its own, so that
-any graph can be made alone; a rejected candidate is followed by the next one from the same stream.
+Rules: Knyazev et al., "Parameter Prediction for Unseen Deep Architectures", NeurIPS 2021, as fixed by the
+authors' code. Each (dataset version, split, index) has a random stream of its own, so that any graph can be
+made alone; a rejected candidate is followed by the next one from the same stream.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ graph (`graph.py`) and the network (`network.py`) are both derived from it, so t
 compiler is compiled by numba, so that a program takes microseconds; names of parameters are spelled out when
 asked for.
 
-Rules: Knyazev et al., "Parameter Prediction for Unseen Deep Architectures", NeurIPS 2021, appendix A, as
-fixed by the authors' code; the cell layout is that of DARTS (Liu et al., ICLR 2019).
+Rules: Knyazev et al., "Parameter Prediction for Unseen Deep Architectures", NeurIPS 2021, as fixed by the
+authors' code; the cell layout is that of DARTS (Liu et al., ICLR 2019).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Accuracies are in any unit, results in the same one.
 
 A pair is tested by a moderated t statistic. Its residual variance is its own, from the differences paired
 by seed, shrunk towards the residual variance pooled over all GNNs; `prior_df` says how far (Smyth 2004,
-"Linear models and empirical Bayes methods for assessing differential expression", equations 1 to 4).
+"Linear models and empirical Bayes methods for assessing differential expression in microarray experiments").
 Smyth's estimate of the prior degrees of freedom is replaced by a lower bound, because with few GNNs and
 seeds the estimate itself is so uncertain that false claims exceed their rate. docs/statistics.md has the
 simulations.

@@ -51,7 +51,7 @@ class FineTuning:
 
     Trainings follow `recipe`, with the learning rate of `rates` that is best on held-out shots, chosen anew
     for every model, initialisation, number of shots and seed. Defaults are those of
-    https://arxiv.org/abs/2110.13100, section 5.2, where it fine-tunes with 100 shots.
+    https://arxiv.org/abs/2110.13100, table 6, where it fine-tunes with 100 shots.
 
     `noise` follows https://arxiv.org/abs/2207.10049; it is added to orthogonalised weights alone.
     `recalibrate` re-estimates running statistics on the shots before the training.

@@ -79,7 +79,7 @@ def orthogonalise(module: nn.Module, noise: float = 0.0) -> None:
     The Q of a QR decomposition, with the signs that R's diagonal asks for, so that orthogonal weights stay
     what they are. `noise` adds N(0, 1) times it times the standard deviation of the correlations between the
     outputs of the predicted weight, which makes outputs that were predicted alike differ.
-    https://arxiv.org/abs/2207.10049, section 3.
+    https://arxiv.org/abs/2207.10049.
     """
     weights = [parameter for parameter in module.parameters() if parameter.dim() >= 2]
     for weight in weights[:-1]:

@@ -86,7 +86,7 @@ def noise_bound(tau: float, seeds: int) -> float:
     """Kendall's tau of a predictor that knows every expected label, against the mean labels of some seeds.
 
     `tau` is that between two seeds; it is below the bound, because both seeds have noise. Under the normal
-    model tau = 2/π·arcsin(ρ) (Kendall and Gibbons 1990, "Rank Correlation Methods", chapter 10). ρ between
+    model tau = 2/π·arcsin(ρ) (Kendall and Gibbons 1990, "Rank Correlation Methods", chapter 9). ρ between
     two seeds is the reliability of one label, S·ρ / (1 + (S − 1)·ρ) that of the mean of S (Spearman 1910,
     Brown 1910), and a mean correlates with what it estimates by the square root of its reliability.
     """

@@ -92,8 +92,7 @@ def predict_properties(
 ) -> dict[str, np.ndarray]:
     """Properties of architectures with these embeddings, learnt from all labelled ones of a study.
 
-    The paper's search refits on the training and the test architectures together
-    (https://arxiv.org/abs/2110.13100, appendix C).
+    The code of https://arxiv.org/abs/2110.13100 refits on the training and the test architectures together.
     """
     from deepnets_bench.uses.properties.embeddings import mean_embeddings
     from deepnets_bench.uses.properties.heads import HEADS

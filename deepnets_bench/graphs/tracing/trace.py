@@ -68,7 +68,7 @@ def trace(module: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> Trace:
     The classifier is a linear layer whose outputs [batch, classes] are an output of the module, or a 1×1
     convolution in its place, which may stand in front of the global mean; without a bias it has `class_bias`
     -1, and a module without one also `class_weight` -1.
-    Node rules: https://arxiv.org/abs/2110.13100, appendix A, with position embeddings as in
+    Node rules: https://arxiv.org/abs/2110.13100, with position embeddings as in
     https://arxiv.org/abs/2303.04143. Raises `BadInput` for a module that has no graph of this kind.
     """
     shape = _image_shape(input_shape)

@@ -166,7 +166,7 @@ class Selection(Table):
     """Which weights are evaluated; only validation networks on validation images may decide it.
 
     Rule "mean" takes the mean of the weights after each of the last `mean_steps` steps (Izmailov et al. 2018,
-    "Averaging Weights Leads to Wider Optima and Better Generalization", equation 2).
+    "Averaging Weights Leads to Wider Optima and Better Generalization").
     """
 
     rule: Literal["last", "best-val", "mean"]

@@ -23,7 +23,7 @@ _Found = TypeVar("_Found")
 def mean_embeddings(ghn: GHN, graphs: Sequence[ComputationGraph], batch_size: int = _BATCH) -> np.ndarray:
     """float32 [graphs, hid]: states of `GHN.node_states`, averaged over the nodes of each graph.
 
-    https://arxiv.org/abs/2110.13100, section 4.3. What a GNN draws is the same for every batch. Raises
+    As for figure 4 of https://arxiv.org/abs/2110.13100. What a GNN draws is the same for every batch. Raises
     `NotFinite` as `GHN.node_states` does.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# The grid of https://arxiv.org/abs/2110.13100, appendix C, searched by 5-fold cross-validation.
+# The grid of the code of https://arxiv.org/abs/2110.13100, searched by 5-fold cross-validation.
 SVR_GRID = MappingProxyType(
     {
         "C": [1, 10, 50, 100, 200, 500, 1000],

@@ -36,8 +36,8 @@ def gradient_norm(network: Network, images: Tensor, labels: Tensor) -> float:
 def synflow(network: Network, images: Tensor, labels: Tensor) -> float:
     """Σ w · ∂R/∂w of R, the sum of logits of an image of ones through absolute weights, as a logarithm.
 
-    Tanaka et al., https://arxiv.org/abs/2006.05467, eq. 3. Norms multiply by their (absolute) weights alone:
-    those of batches would undo the flow.
+    "SynFlow" of Tanaka et al., https://arxiv.org/abs/2006.05467. Norms multiply by their (absolute) weights
+    alone: those of batches would undo the flow.
     """
     program = network.program
     params = {
@@ -59,7 +59,7 @@ def jacobian_covariance(network: Network, images: Tensor, labels: Tensor) -> flo
     """-Σ (log(λ + k) + 1 / (λ + k)) over eigenvalues λ of the correlations between images of the gradient
     of the logits' sum.
 
-    Mellor et al., first version, https://arxiv.org/abs/2006.04647v1, eq. 2, with k = 1e-5.
+    Mellor et al., first version, https://arxiv.org/abs/2006.04647v1, with k = 1e-5.
     """
     x = images.detach().clone().requires_grad_()
     logits = network.run(x, dict(network.named_parameters()))
