@@ -53,7 +53,7 @@ class FineTuning:
     for every model, initialisation, number of shots and seed. Defaults are those of
     https://arxiv.org/abs/2110.13100, table 6, where it fine-tunes with 100 shots.
 
-    `noise` follows https://arxiv.org/abs/2207.10049; it is added to orthogonalised weights alone.
+    `noise` is that of `orthogonalise`, and comes before it; other initial weights get none.
     `recalibrate` re-estimates running statistics on the shots before the training.
     """
 

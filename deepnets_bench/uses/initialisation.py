@@ -77,20 +77,30 @@ def orthogonalise(module: nn.Module, noise: float = 0.0) -> None:
     """Give all weights of two dimensions or more, but the last, orthogonal rows or columns of unit length.
 
     The Q of a QR decomposition, with the signs that R's diagonal asks for, so that orthogonal weights stay
-    what they are. `noise` adds N(0, 1) times it times the standard deviation of the correlations between the
-    outputs of the predicted weight, which makes outputs that were predicted alike differ.
-    https://arxiv.org/abs/2207.10049.
+    what they are. `noise` first adds N(0, 1) times it times the standard deviation of the correlations in the
+    predicted weight, which makes what was predicted alike differ.
+
+    As the code of https://arxiv.org/abs/2207.10049, which adds noise to the parameters of norms too.
     """
     weights = [parameter for parameter in module.parameters() if parameter.dim() >= 2]
     for weight in weights[:-1]:
         matrix = weight.flatten(1)
-        tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+        wide = matrix.shape[0] < matrix.shape[1]
+        tall = matrix.T if wide else matrix
+        if noise:
+            tall = tall + noise * _spread_of_correlations(tall) * torch.randn_like(tall)
         q, r = torch.linalg.qr(tall)
         q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
-        found = q if tall is matrix else q.T
-        if noise:
-            correlations = (
-                torch.nan_to_num(torch.corrcoef(matrix)) if len(matrix) > 1 else matrix.new_zeros(1)
-            )
-            found = found + noise * correlations.std(correction=0) * torch.randn_like(found)
-        weight.copy_(found.reshape(weight.shape))
+        weight.copy_((q.T if wide else q).reshape(weight.shape))
+
+
+def _spread_of_correlations(matrix: torch.Tensor) -> float:
+    """The standard deviation of the entries of `torch.corrcoef`, n × n for n rows, without making them.
+
+    A constant row counts as uncorrelated.
+    """
+    rows = matrix.double()
+    rows = torch.nan_to_num(nn.functional.normalize(rows - rows.mean(dim=1, keepdim=True), eps=1e-12))
+    entries = len(rows) ** 2
+    total, squares = rows.sum(dim=0).square().sum(), (rows.T @ rows).square().sum()
+    return float(((squares - total.square() / entries) / max(entries - 1, 1)).clamp_min(0).sqrt())
