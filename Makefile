@@ -30,7 +30,9 @@ demo: setup
 # What is not finished of the pilot and of the boards; rows are committed as they are made. Interrupted, they go on.
 JOBS ?= 2
 pilot: setup
-	$(BIN)/deepnets-bench grid run leaderboards/pilot/grid.toml --jobs $(JOBS) --commit
+	for grid in grid bias-full bias-short; do \
+	    $(BIN)/deepnets-bench grid run leaderboards/second-pilot/$$grid.toml --jobs $(JOBS) --commit || exit; \
+	done
 
 boards: setup
 	$(BIN)/deepnets-bench grid run leaderboards/grid.toml --jobs $(JOBS) --commit

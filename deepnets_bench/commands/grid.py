@@ -118,16 +118,24 @@ def report(grid: GridArgument) -> None:
     from deepnets_bench.harness.protocol.grid import load_grid
     from deepnets_bench.harness.runs.provenance import other_code
     from deepnets_bench.leaderboard.admission import group_by
-    from deepnets_bench.leaderboard.pilot_tables import bias_table, candidate, gnn_table, pilot_table
+    from deepnets_bench.leaderboard.pilot_tables import (
+        FrameBoard,
+        bias_table,
+        candidate,
+        gnn_table,
+        pilot_table,
+    )
     from deepnets_bench.leaderboard.table import to_markdown
 
     folders = [_filled(steps) for steps in group_by(load_grid(grid), lambda board: board.name).values()]
-    candidates, absent = [], []
+    candidates, absent, shaped = [], [], []
     for folder in folders:
         board, ranking = folder.board, folder.ranking
         if ranking is None:
             typer.echo(f"{board.name} has no results yet.", err=True)
-        if board.shaper or board.reference:
+        if board.bias:
+            shaped += [FrameBoard(board.name, ranking, board.shapers)] if ranking else []
+        if board.bias or board.reference:
             continue
         complexity = board.track.selection.mean_steps is not None, len(board.track.frames)
         if ranking and (made := candidate(board.name, ranking, runs=folder.runs, complexity=complexity)):
@@ -136,7 +144,6 @@ def report(grid: GridArgument) -> None:
         absent.append(board.name)
         if ranking:
             typer.echo(f"{board.name}: no two GNNs have two seeds in common yet.", err=True)
-    shaped = _shaped(folders)
     if others := other_code(commit for folder in folders for commit in folder.commits):
         typer.echo(f"Rows are not all of one code: it is another one at {_short(others)}.", err=True)
     if not candidates and not shaped:
@@ -146,7 +153,7 @@ def report(grid: GridArgument) -> None:
         tables.append(bias)
     elif shaped:
         typer.echo("Bias of frames: the boards have no two seeds of all their GNNs in common yet.", err=True)
-    tables += _agreements([folder for folder in folders if not folder.board.shaper])
+    tables += _agreements(folders)
     typer.echo("\n".join(to_markdown(table) for table in tables), nl=False)
 
 
@@ -206,19 +213,6 @@ def _short(commits: Sequence[str]) -> str:
     """For example "commit 1a2b3c4 and 3 more"."""
     more = f" and {len(commits) - 1} more" if len(commits) > 1 else ""
     return f"commit {commits[0][:7]}{more}"
-
-
-def _shaped(folders: Sequence[_Folder]) -> dict[str, Ranking]:
-    """{GNN: the rows of the board whose frames it has shaped alone}."""
-    from deepnets_bench.errors import BadInput
-
-    shaped: dict[str, Ranking] = {}
-    for folder in folders:
-        if (shaper := folder.board.shaper) and folder.ranking:
-            if shaper in shaped:
-                raise BadInput(f"Two boards have frames that {shaper} alone has shaped; keep one.")
-            shaped[shaper] = folder.ranking
-    return shaped
 
 
 def _agreements(folders: Sequence[_Folder]) -> list[Table]:

@@ -78,11 +78,11 @@ def separation(accuracy: Array) -> Separation:
 
 @dataclass(frozen=True)
 class FrameBias:
-    """What GNNs make of the frames that one of them has shaped.
+    """What GNNs make of frames that some of them have shaped.
 
     `interaction_sd` is the standard deviation of GNN × frame (0 where it is below what the residuals make of
-    it). `advantage` is the mean accuracy of a GNN in its own frame minus that in the others, both main
-    effects removed, with its interval over runs in these frames.
+    it). `advantage` is the mean accuracy of a GNN in a frame that it has shaped minus that in the others,
+    both main effects removed, with its interval over runs in these frames.
     """
 
     interaction_sd: float
@@ -91,23 +91,26 @@ class FrameBias:
     advantage_interval: Interval
 
 
-def frame_bias(accuracy: Array) -> FrameBias:
-    """The bias in accuracies [frames, seeds, GNNs]: frame i was shaped by GNN i alone, seeds are of a frame.
+def frame_bias(accuracy: Array, own: Array) -> FrameBias:
+    """The bias in accuracies [frames, seeds, GNNs]; `own` [frames, GNNs] says which has shaped which.
 
-    accuracy = GNN + frame + GNN × frame + seed within frame + residual. The advantage is the contrast of the
-    cell means with 1 / k for a GNN in its own frame and -1 / (k (k - 1)) in another one, k frames, whose
-    variance is residual variance / (seeds (k - 1)).
+    accuracy = GNN + frame + GNN × frame + seed within frame + residual. The advantage is the coefficient of
+    `own` in the cell means after both main effects: with w, `own` doubly centred, and S the sum of w² it is
+    Σ w · cell / S, whose variance is residual variance / (seeds S). Raises `ValueError` where `own` is all
+    main effects, so that there is no such contrast.
     """
     frames, seeds, gnns = accuracy.shape
-    if frames != gnns:
-        raise ValueError(f"a frame for each GNN is needed, not {frames} frames for {gnns} GNNs")
+    weights = anova.residuals(np.asarray(own, float))
+    size = float((weights**2).sum())
+    if size < 1e-9:
+        raise ValueError("all GNNs, or none, have shaped the same of the frames")
     df = frames * (seeds - 1) * (gnns - 1)
     residual = float(anova.residual_variance(accuracy).mean())
     cells = accuracy.mean(axis=1)
     interaction = anova.residuals(cells)
     between = float((interaction**2).sum()) / ((frames - 1) * (gnns - 1)) - residual / seeds
-    advantage = float(np.trace(interaction)) / (frames - 1)
-    reach = float(special.stdtrit(df, 1 - TAIL)) * math.sqrt(residual / (seeds * (frames - 1)))
+    advantage = float((weights * cells).sum()) / size
+    reach = float(special.stdtrit(df, 1 - TAIL)) * math.sqrt(residual / (seeds * size))
     return FrameBias(
         math.sqrt(max(between, 0.0)),
         math.sqrt(residual),

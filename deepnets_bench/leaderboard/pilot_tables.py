@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.admission import group_by, stack_name, stack_of
 from deepnets_bench.leaderboard.aggregate import METRICS, REFERENCE_SPLIT, Board, cpu_seconds, mean
 from deepnets_bench.leaderboard.inference import Block, largest_block, listed
@@ -152,19 +153,38 @@ def gnn_table(candidates: Sequence[Candidate]) -> Table:
     return Table("Each GNN", ("GNN", *(each.name for each in candidates)), tuple(rows), (note,))
 
 
-def bias_table(boards: Mapping[str, Board]) -> Table | None:
-    """The bias of frames from {GNN: board of the frame it has shaped alone}; None where runs are missing."""
-    names = list(boards)
-    runs = [_runs(board) for board in boards.values()]
-    seeds = set.intersection(*(set(found.get(name, {})) for found in runs for name in names))
-    if len(names) < 2 or len(seeds) < 2:
+@dataclass(frozen=True)
+class FrameBoard:
+    """A board whose runs start from frames that `shapers` have shaped."""
+
+    name: str
+    board: Board
+    shapers: frozenset[str]
+
+
+def bias_table(boards: Sequence[FrameBoard]) -> Table | None:
+    """The bias of frames between boards that differ by them alone, over the GNNs and seeds that all have.
+
+    None where runs are missing. Raises `BadInput` where no GNN has shaped the frame of one board alone.
+    """
+    runs = [_runs(each.board) for each in boards]
+    names = [name for name in runs[0] if all(name in found for found in runs)]
+    seeds = set.intersection(*(set(found[name]) for found in runs for name in names)) if names else set()
+    if len(boards) < 2 or len(names) < 2 or len(seeds) < 2:
         return None
     order = sorted(seeds)
     accuracy = np.array([[[found[name][seed] for name in names] for seed in order] for found in runs])
-    found = frame_bias(100 * accuracy)
+    own = np.array([[name in each.shapers for name in names] for each in boards])
+    try:
+        found = frame_bias(100 * accuracy, own)
+    except ValueError as error:
+        raise BadInput(f"Bias of frames: {error}.") from error
     rows = tuple(
-        (f"frame of {shaper}", *(f"{100 * value:.1f}" for value in cells))
-        for shaper, cells in zip(names, accuracy.mean(axis=1), strict=True)
+        (
+            each.name,
+            *(f"{100 * value:.1f}{'*' * bool(mine)}" for value, mine in zip(cells, marks, strict=True)),
+        )
+        for each, cells, marks in zip(boards, accuracy.mean(axis=1), own, strict=True)
     )
     return Table("Bias of frames", ("frame", *names), rows, _bias_notes(found, order))
 
@@ -173,7 +193,7 @@ def _bias_notes(found: FrameBias, seeds: Sequence[int]) -> tuple[str, ...]:
     low, high = found.advantage_interval
     accepted = "within" if low >= -1 and high <= 1 else "not within"
     return (
-        f"Mean accuracy on {REFERENCE_SPLIT} in %, seeds {listed(seeds)}; frames shaped by one GNN alone.",
+        f"Mean accuracy on {REFERENCE_SPLIT} in %, seeds {listed(seeds)}; * in its own frame.",
         f"σ(GNN × frame) {found.interaction_sd:.2f}, σ(residual) {found.residual_sd:.2f} points.",
         f"Own-frame advantage {found.advantage:+.2f} points, 90 % interval {low:+.2f} to {high:+.2f}: "
         f"{accepted} ±1 point.",

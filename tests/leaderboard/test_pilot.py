@@ -61,12 +61,12 @@ def test_bias_by_hand() -> None:
     """Frames of mlp and gat, one seed: gat leads by 7.4 in mlp's frame and by 12.1 in its own."""
     trials = np.array([[[64.3, 71.7]], [[59.2, 71.3]]])
     with np.errstate(invalid="ignore", divide="ignore"):
-        assert frame_bias(trials).advantage == pytest.approx((12.1 - 7.4) / 2)
+        assert frame_bias(trials, np.eye(2)).advantage == pytest.approx((12.1 - 7.4) / 2)
     # Cells with interaction 2 on the diagonal and -1 elsewhere, frames 0 10 20, GNNs 1 2 5; residuals of each
     # frame -1 1 0 in the first seed and their negatives in the second.
     cells = 3 * np.eye(3) - 1 + np.array([[0.0], [10.0], [20.0]]) + np.array([1.0, 2.0, 5.0])
     noise = np.array([[-1.0, 1.0, 0.0], [1.0, -1.0, 0.0]])
-    found = frame_bias(cells[:, None] + noise + np.array([[3.0], [-4.0]]))
+    found = frame_bias(cells[:, None] + noise + np.array([[3.0], [-4.0]]), np.eye(3))
     assert found.advantage == pytest.approx(3.0)  # 2 in the own frame, -1 in others
     # residuals: squares 4 in each of 3 frames, 2 degrees of freedom each: variance 2, on means of 2 seeds
     assert found.residual_sd == pytest.approx(math.sqrt(2))
@@ -83,6 +83,23 @@ def test_the_interval_of_the_advantage_holds_the_truth() -> None:
     held = []
     for _ in range(2000):
         table = cells[:, None] + random.normal(size=(3, 3, 1)) + random.normal(size=(3, 3, 3))
-        low, high = frame_bias(table).advantage_interval
+        low, high = frame_bias(table, np.eye(3)).advantage_interval
         held.append(low < truth < high)
     assert np.mean(held) == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_bias_between_frames_that_several_have_shaped() -> None:
+    """Two frames, two of five GNNs in each: the mean of own - other, over those of one and of the other."""
+    own = np.array([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0]])
+    cells = np.array([[50.0, 52.0, 54.0, 53.0, 51.0], [58.0, 61.0, 65.0, 66.0, 62.0]])
+    differences = cells[0] - cells[1]  # -8 -9 | -11 -13
+    by_hand = (differences[:2].mean() - differences[2:4].mean()) / 2
+    noise = np.array([[1.0, -1.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0, 0.0]])
+    found = frame_bias(cells[:, None] + noise, own)
+    assert found.advantage == pytest.approx(by_hand) == pytest.approx(1.75)
+    # variance 1 (squares 4 in each frame, 4 degrees of freedom) / (2 seeds * 2 GNNs in each frame)
+    reach = scipy_stats.t.ppf(0.95, 8) * math.sqrt(1 / 4)
+    assert found.advantage_interval == (pytest.approx(1.75 - reach), pytest.approx(1.75 + reach))
+    for nothing in (np.zeros((2, 5)), np.ones((2, 5)), [[1] * 5, [0] * 5], [[1, 0, 0, 0, 0]] * 2):
+        with pytest.raises(ValueError, match="all GNNs, or none, have shaped the same"):
+            frame_bias(cells[:, None] + noise, np.array(nothing))

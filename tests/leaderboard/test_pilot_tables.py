@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from deepnets_bench.errors import BadInput
 from deepnets_bench.leaderboard.aggregate import boards
 from deepnets_bench.leaderboard.pilot import Separation
 from deepnets_bench.leaderboard.pilot_tables import (
     Candidate,
+    FrameBoard,
     bias_table,
     candidate,
     chosen,
@@ -122,10 +126,16 @@ def test_candidates_of_several_stacks_or_of_uncommitted_code_are_named() -> None
 
 
 def test_the_bias_of_frames() -> None:
-    shaped = {"mlp": np.array([[64.3, 71.7], [64.2, 70.5]]), "gat": np.array([[59.2, 71.3], [59.2, 71.3]])}
-    table = bias_table({gnn: board(values, ("mlp", "gat")) for gnn, values in shaped.items()})
-    assert table.rows == (("frame of mlp", "64.2", "71.1"), ("frame of gat", "59.2", "71.3"))
+    gnns = ("mlp", "gat")
+    of_mlp = board(np.array([[64.3, 71.7], [64.2, 70.5]]), gnns)
+    of_gat = board(np.array([[59.2, 71.3], [59.2, 71.3]]), gnns)
+    frames = [FrameBoard("one", of_mlp, frozenset({"mlp"})), FrameBoard("two", of_gat, frozenset({"gat"}))]
+    table = bias_table(frames)
+    assert table.rows == (("one", "71.1", "64.2*"), ("two", "71.3*", "59.2"))
     # Leads 6.85 and 12.1: half the difference is 2.625. Residuals ±0.275 in the first frame, else none.
     assert table.notes[2].startswith("Own-frame advantage +2.62 points, 90 % interval +1.")
     assert table.notes[2].endswith("not within ±1 point.")
-    assert bias_table({"mlp": board(shaped["mlp"], ("mlp", "gat"))}) is None
+    assert bias_table(frames[:1]) is None
+    assert bias_table([frames[0], FrameBoard("three", board(WARM), frozenset({"ghn1"}))]) is not None
+    with pytest.raises(BadInput, match="Bias of frames: all GNNs, or none, have shaped"):
+        bias_table([dataclasses.replace(each, shapers=frozenset(gnns)) for each in frames])

@@ -42,13 +42,15 @@ class _Grid(Table):
     seeds: tuple[int, ...] = ()
     boards: tuple[GridBoard, ...] = Field(min_length=1)
     reference: str | None = None  # the board, by its folder, that ranks of the others are compared with
+    bias: bool = False  # boards differ by their frames alone, whose bias they measure: none is a candidate
 
 
 class Board(Table):
     """A board to be filled: its name (that of its folder), track, results folder, GNNs and seeds.
 
     `embeddings`: of so many graphs of val and of test each run keeps mean embeddings. `reference`: the board
-    is no candidate, but what the ranks of candidates are compared with.
+    is no candidate, but what the ranks of candidates are compared with. `bias`: it is one of those between
+    which the bias of frames is measured.
     """
 
     name: str
@@ -58,12 +60,12 @@ class Board(Table):
     seeds: tuple[int, ...]
     embeddings: int = 0
     reference: bool = False
+    bias: bool = False
 
     @property
-    def shaper(self) -> str | None:
-        """The GNN that alone has shaped the frames: such a board measures their bias, and is no candidate."""
-        gnns = {gnn for frame in self.track.frames for gnn in frame.gnns}
-        return gnns.pop() if len(gnns) == 1 and not self.reference else None
+    def shapers(self) -> frozenset[str]:
+        """The GNNs that have shaped the frames from which runs start."""
+        return frozenset(gnn for frame in self.track.frames for gnn in frame.gnns)
 
 
 def load_grid(path: Path, only: str | None = None) -> list[Board]:
@@ -113,4 +115,5 @@ def _board(grid: _Grid, board: GridBoard, path: Path) -> Board:
         seeds=seeds,
         embeddings=board.embeddings,
         reference=name == grid.reference,
+        bias=grid.bias,
     )

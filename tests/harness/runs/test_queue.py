@@ -154,34 +154,79 @@ def test_all_that_is_wrong_with_a_grid_is_said_before_anything_runs(tmp_path):
         load_grid(tmp_path / "none.toml")
 
 
-def test_the_committed_grids_are_those_of_the_protocol():
-    pilot = load_grid(ROOT / GRID_FILE)
-    ten = ["mlp", "ghn1", "ghn2", "gat", "gcn", "graphsage", "gin", "pna", "transformer", "gatedgraph"]
-    candidates = [board.name for board in pilot[:7]]
-    assert candidates == ["half", "quarter", "scratch", "one-frame", "frame-a-seed", "mean", "twice"]
+TEN = ["mlp", "ghn1", "ghn2", "gat", "gcn", "graphsage", "gin", "pna", "transformer", "gatedgraph"]
+SAME = ("images", "networks", "ghn", "evaluation", "dataset_version")
+
+
+def committed(grid: str):
+    boards = load_grid(ROOT / "leaderboards" / grid)
     full = load_track("digits-full").identity()
-    same = ("images", "networks", "ghn", "evaluation", "dataset_version")
-    for board in pilot:
+    for board in boards:
         found = board.track.identity()
-        assert {key: found[key] for key in same} == {key: full[key] for key in same}
-        assert board.seeds == board.track.seeds == (100, 101, 102)
-        assert [entry.gnn for entry in board.gnns] == (
-            ten if board.name in candidates else ["mlp", "ghn2", "gat"]
-        )
+        assert {key: found[key] for key in SAME} == {key: full[key] for key in SAME}
+        assert board.seeds == board.track.seeds
         assert all(frame.seed >= 300 for frame in board.track.frames)
-    tracks = {board.name: board.track for board in pilot}
-    assert tracks["scratch"].training == load_track("digits-full").training
+    return {board.name: board for board in boards}
+
+
+def test_the_committed_grid_of_the_first_pilot():
+    pilot = committed("pilot/grid.toml")
+    assert [*pilot] == ["half", "quarter", "scratch", "one-frame", "frame-a-seed", "mean", "twice"]
+    for board in pilot.values():
+        assert [entry.gnn for entry in board.gnns] == TEN
+        assert board.seeds == (100, 101, 102)
+        assert not board.bias
+    tracks = {name: board.track for name, board in pilot.items()}
     assert len(tracks["frame-a-seed"].frames) == 3
     assert {track.training.steps for track in tracks.values()} == {1000, 2000, 4000, 8000}
     assert tracks["mean"].selection.mean_steps == 1000
+    bias = committed("pilot/bias.toml")
+    assert [board.shapers for board in bias.values()] == [{"mlp"}, {"ghn2"}, {"gat"}]
+    for board in bias.values():
+        assert board.bias
+        assert board.track.training == tracks["half"].training
+
+
+def test_the_committed_grids_of_the_second_pilot():
+    first, pilot = committed("pilot/grid.toml"), committed("second-pilot/grid.toml")
+    for name, as_in_first in (("full", "half"), ("short", "quarter")):
+        board = pilot[name]
+        assert [entry.gnn for entry in board.gnns] == TEN
+        assert board.seeds == (103, 104, 105)
+        assert board.track.training == first[as_in_first].track.training
+        assert board.shapers == first[as_in_first].shapers
+        one, other = committed(f"second-pilot/bias-{name}.toml").values()
+        assert (one.track, one.out) == (board.track, board.out)
+        assert one.bias
+        assert other.track.training == board.track.training
+        assert len(one.shapers) == len(other.shapers) == 4
+        assert {entry.gnn for entry in other.gnns} == one.shapers | other.shapers
+        assert one.shapers.isdisjoint(other.shapers)
+        steps = {frame.steps for each in (one, other) for frame in each.track.frames}
+        assert steps == {16000}
+
+
+def test_a_track_from_scratch_is_the_training_of_the_paper_and_shapes_frames():
+    scratch = load_track("digits-scratch")
+    assert scratch.training == committed("pilot/grid.toml")["scratch"].track.training
+    assert not scratch.frames
+
+
+def test_the_grid_of_the_boards():
     boards = load_grid(ROOT / "leaderboards/grid.toml")
     assert {board.seeds for board in boards if board.name != "mnist"} == {(0, 1, 2, 3, 4)}
-    (mnist,) = (board for board in boards if board.name == "mnist")
+    first, (mnist,), (digits,) = (
+        boards[0],
+        [board for board in boards if board.name == "mnist"],
+        [board for board in boards if board.name == "digits"],
+    )
     assert len(mnist.gnns) >= 8
-    assert all(entry in boards[0].gnns for entry in mnist.gnns)
+    assert all(entry in first.gnns for entry in mnist.gnns)
     assert mnist.seeds == mnist.track.seeds == (0, 1, 2)
-    assert len(boards[0].gnns) == 26
-    assert len(boards[1].gnns) == 12
+    assert len(first.gnns) == 12
+    assert len(digits.gnns) == 26
+    full = [entry for board in boards if board.name == "digits-full" for entry in board.gnns]
+    assert {entry.gnn for entry in digits.gnns} == {e.gnn for e in full if not e.gnn.startswith("control:")}
 
 
 def test_the_command_is_listed():
