@@ -161,13 +161,13 @@ class EmbeddingsBesideRuns:
         self._graphs: dict[int, dict[str, list[ComputationGraph]]] = {}
 
     def keep(self, folders: Iterable[Path]) -> list[str]:
-        """Write the file beside each hypernetwork that has none; returns a sentence for each failure."""
+        """Write the file beside each hypernetwork that has none since; returns a sentence for each failure."""
         from deepnets_bench.ghn.model import GHN
 
         failures = []
         for folder in folders:
             path, target = folder / GHN_FILE, folder / EMBEDDINGS
-            if target.exists() or not path.exists():
+            if not path.exists() or (target.exists() and target.stat().st_mtime >= path.stat().st_mtime):
                 continue
             try:
                 ghn = GHN.load(path, trust=True)  # whoever runs a grid has just run its GNNs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,12 @@ def test_kept_embeddings_stand_for_hypernetworks_that_are_gone(board, study, tmp
     runs = sorted(board.glob("runs/*"))
     assert keeper.keep([*runs, board / "runs" / "not-there"]) == []
     assert keeper.keep(runs) == []
+    first = runs[0] / "embeddings.npz"
+    content = first.read_bytes()
+    first.write_bytes(b"of an older hypernetwork")
+    os.utime(first, (0, 0))
+    assert keeper.keep(runs) == []
+    assert first.read_bytes() == content
     for ghn in board.glob("runs/*/ghn.safetensors"):  # as on another machine, which has what is committed
         ghn.unlink()
     kept = frozen(study, tmp_path / "kept.csv", board)
