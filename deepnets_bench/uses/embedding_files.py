@@ -161,7 +161,7 @@ class EmbeddingsBesideRuns:
         self._graphs: dict[int, dict[str, list[ComputationGraph]]] = {}
 
     def keep(self, folders: Iterable[Path]) -> list[str]:
-        """Write the file beside each hypernetwork that has none since; returns a sentence for each failure."""
+        """Write the file beside each hypernetwork that has none, or an older one; returns what failed."""
         from deepnets_bench.ghn.model import GHN
 
         failures = []
