@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import multiprocessing
 import os
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +28,8 @@ from deepnets_bench.data.shards import Shard, write_shard
 from deepnets_bench.errors import BadInput, CorruptFile, Interrupted, RunFailed, UnknownName
 from deepnets_bench.generators.columns import predefined_columns, sampled_columns
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
-from deepnets_bench.system.signals import interrupt_held_back, one_interrupt
+from deepnets_bench.system.pool import carried_out
+from deepnets_bench.system.signals import one_interrupt
 
 SHARD_SIZE = 10_000
 _MAX_DATASET_VERSION = 2**31 - 1
@@ -239,7 +238,7 @@ def _run(
 
     for plan in plans:
         finish(plan)
-    with contextlib.closing(_results(jobs, workers, executor)) as results:
+    with contextlib.closing(carried_out(_made, jobs, workers, executor)) as results:
         try:
             for job, entry in results:
                 plan = by_folder[job.folder]
@@ -252,7 +251,7 @@ def _run(
                 f"Interrupted after {done:,} of {total:,} graphs; finished shards are kept, "
                 "and the same command goes on from there."
             ) from None
-        except BrokenProcessPool:
+        except BrokenExecutor:
             raise RunFailed(
                 "A worker process died (killed, or out of memory); finished shards are kept, "
                 "and the same command goes on from there."
@@ -260,28 +259,5 @@ def _run(
     return {plan.split: manifests[plan.split] for plan in plans}
 
 
-def _results(jobs: list[Job], workers: int, executor: Executor | None) -> Generator[tuple[Job, ShardEntry]]:
-    """Jobs with their results as they are finished; when closed early, lets running jobs end."""
-    if executor is None and min(workers, len(jobs)) <= 1:
-        for job in jobs:
-            yield job, make_shard(job)
-        return
-    own = executor is None
-    pool = executor or ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"))
-    pending: set[Future[ShardEntry]] = set()
-    try:
-        with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their shard
-            futures: dict[Future[ShardEntry], Job] = {pool.submit(make_shard, job): job for job in jobs}
-            pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            # All results are taken, and their futures let go, before anything else is done: Dask makes a
-            # shard again if its worker dies while somebody holds its future.
-            made = [(futures.pop(future), future.result()) for future in finished]
-            finished.clear()
-            yield from made
-    finally:
-        for future in pending:
-            future.cancel()
-        if own:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _made(job: Job) -> tuple[Job, ShardEntry]:
+    return job, make_shard(job)

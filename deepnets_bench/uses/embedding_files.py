@@ -87,7 +87,7 @@ def write_embeddings(
     `GHN.node_states`. `about` is kept as JSON; the same input gives the same bytes. Raises `BadInput` for a
     path that cannot be written.
     """
-    from deepnets_bench.uses.properties.embeddings import mean_embeddings, node_embeddings
+    from deepnets_bench.uses.embeddings import mean_embeddings, node_embeddings
 
     arrays: dict[str, np.ndarray] = {"about": np.array(about.model_dump_json())}
     for split, of in graphs.items():

@@ -18,10 +18,11 @@ from deepnets_bench.harness.images.sets import ImageSet
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.system.files import short_digest
+from deepnets_bench.system.pool import carried_out
 from deepnets_bench.uses.finetuning_rows import CurvePoint, FineTuneRow, curves_path, read_fine_tuning
+from deepnets_bench.uses.going_on import Tally, going_on
 from deepnets_bench.uses.initialisation import initialise, load_ghn, orthogonalise
 from deepnets_bench.uses.models import build_for, check_trainable, source_digest
-from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.rows import append_rows
 from deepnets_bench.uses.shots import draw_shots, split_shots

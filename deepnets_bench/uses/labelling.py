@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deepnets_bench.errors import BadInput, NotFinite, UnknownName, reason_of
 from deepnets_bench.harness.protocol.tracks import Track
+from deepnets_bench.system.pool import carried_out
+from deepnets_bench.uses.going_on import Tally, going_on
 from deepnets_bench.uses.labels import Label, append_labels, read_labels
-from deepnets_bench.uses.pool import Tally, carried_out, going_on
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.sizes import evaluated_sizes
 

@@ -16,7 +16,8 @@ from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import Track
 from deepnets_bench.system.files import reading, replacing, short_digest
 from deepnets_bench.system.locks import writable, write_output
-from deepnets_bench.uses.pool import Tally, carried_out, going_on
+from deepnets_bench.system.pool import carried_out
+from deepnets_bench.uses.going_on import Tally, going_on
 from deepnets_bench.uses.properties.targets import LOWER_IS_BETTER
 from deepnets_bench.uses.sizes import evaluated_sizes
 
@@ -94,7 +95,7 @@ def predict_properties(
 
     The code of https://arxiv.org/abs/2110.13100 refits on the training and the test architectures together.
     """
-    from deepnets_bench.uses.properties.embeddings import mean_embeddings
+    from deepnets_bench.uses.embeddings import mean_embeddings
     from deepnets_bench.uses.properties.heads import HEADS
 
     known = np.concatenate([mean_embeddings(ghn, graphs) for graphs in study.graphs])
@@ -167,8 +168,8 @@ def embed_chunk(task: ChunkTask) -> ChunkTask:
 
     from deepnets_bench.data.shards import open_split
     from deepnets_bench.graphs.graph import ComputationGraph
+    from deepnets_bench.uses.embeddings import mean_embeddings
     from deepnets_bench.uses.initialisation import load_ghn
-    from deepnets_bench.uses.properties.embeddings import mean_embeddings
 
     torch.set_num_threads(1)
     ghn = load_ghn(task.ghn, task.trust)

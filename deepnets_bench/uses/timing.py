@@ -11,8 +11,8 @@ from pydantic import Field
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.runs.provenance import cpu_name, stamp
+from deepnets_bench.uses.going_on import Tally, going_on
 from deepnets_bench.uses.labelling import LabelTask, program_of
-from deepnets_bench.uses.pool import Tally, going_on
 from deepnets_bench.uses.rows import Row, append_rows, read_rows
 
 TIMES = "times.csv"

@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_dead_worker_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "make_shard", _die)
+    monkeypatch.setattr(generation, "_made", _die)
     with pytest.raises(RunFailed, match="A worker process died"):
         generate(SPLIT, tmp_path, workers=2, **ARGUMENTS)
 

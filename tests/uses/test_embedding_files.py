@@ -16,7 +16,7 @@ from deepnets_bench.ghn.model import GHN
 from deepnets_bench.graphs.graph import ComputationGraph
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.uses.embedding_files import evaluation_graphs
-from deepnets_bench.uses.properties.embeddings import mean_embeddings, node_embeddings
+from deepnets_bench.uses.embeddings import mean_embeddings, node_embeddings
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,12 @@ from deepnets_bench.generators import sample
 from deepnets_bench.gnn import identify
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.table import to_markdown
+from deepnets_bench.uses.embeddings import mean_embeddings
 from deepnets_bench.uses.labels import append_labels, read_labels
 from deepnets_bench.uses.properties import bounds, direct, heads, zero_cost
 from deepnets_bench.uses.properties import study as work
 from deepnets_bench.uses.properties.bounds import Bounds, bounds_of
 from deepnets_bench.uses.properties.direct import predict_directly
-from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.features import FEATURES, graph_features
 from deepnets_bench.uses.properties.heads import HEADS, constant, signed
 from deepnets_bench.uses.properties.plots import learning_curves, predicted_against_measured

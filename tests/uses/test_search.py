@@ -18,8 +18,8 @@ from deepnets_bench.errors import BadInput, Interrupted
 from deepnets_bench.generators import sample
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.uses import search
+from deepnets_bench.uses.embeddings import mean_embeddings
 from deepnets_bench.uses.proof import compare, compare_labels, random_indices
-from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.study import Study
 from tests.uses.test_labels import label
 from tests.uses.test_properties import NO_TIMES, SMALL, write_labels

@@ -20,7 +20,7 @@ from deepnets_bench.data.shards import open_split
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import Track, load_track
 from deepnets_bench.system.files import reading
-from deepnets_bench.uses.properties.embeddings import mean_embeddings
+from deepnets_bench.uses.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.heads import SVR_GRID
 from deepnets_bench.uses.properties.protocol import Protocol
 from deepnets_bench.uses.properties.study import Sink, Study

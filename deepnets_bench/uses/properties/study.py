@@ -19,10 +19,10 @@ from deepnets_bench.graphs.graph import ComputationGraph
 from deepnets_bench.harness.runs.job import build_ghn
 from deepnets_bench.harness.runs.provenance import stamp
 from deepnets_bench.leaderboard.results import canonical_json
+from deepnets_bench.uses.embeddings import mean_embeddings
 from deepnets_bench.uses.labelling import LabelTask, images_of, label_tasks, program_of
 from deepnets_bench.uses.labels import COSTS
 from deepnets_bench.uses.properties.direct import predict_directly
-from deepnets_bench.uses.properties.embeddings import mean_embeddings
 from deepnets_bench.uses.properties.features import graph_features
 from deepnets_bench.uses.properties.heads import HEADS, Head, boosting, constant, signed
 from deepnets_bench.uses.properties.predictions import FEATURES, Predicted, keep_predictions

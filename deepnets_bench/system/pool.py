@@ -1,0 +1,92 @@
+"""Many tasks carried out by a pool of processes, or on an executor such as a Dask cluster's (no torch)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+from typing import TypeVar
+
+from deepnets_bench.system.signals import interrupt_held_back
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+# A Dask worker may have many threads, but the generators of PyTorch that tasks seed are the process's.
+_ALONE = threading.Lock()
+
+
+def carried_out(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, executor: Executor | None
+) -> Generator[Result]:
+    """Results of tasks as they are finished; when closed early, lets those that run end.
+
+    In one process tasks run one at a time, whatever its number of threads. Raises what the function does,
+    after all results that have come, and `BrokenExecutor` where a process died or the cluster was lost.
+    """
+    if executor is None and min(workers, len(tasks)) <= 1:
+        yield from map(function, tasks)
+        return
+    pool = executor or ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"))
+    futures: set[Future[Result]] = set()
+    try:
+        with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their task
+            futures.update(pool.submit(partial(_alone, function), task) for task in tasks)
+            endings = _endings(futures)
+        for ended in endings:
+            # All results are taken, and their futures let go, before anything else is done: Dask carries out
+            # a task again if its worker dies while somebody holds its future.
+            futures -= ended
+            errors = [error for future in ended if (error := _error_of(future))]
+            results = [future.result() for future in ended if not _error_of(future)]
+            ended.clear()
+            yield from results
+            if errors:
+                raise errors[0]
+    finally:
+        for future in futures:
+            future.cancel()
+        if executor is None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _endings(futures: Iterable[Future[Result]]) -> Iterator[set[Future[Result]]]:
+    """Futures as they end, those together that have ended meanwhile.
+
+    An interrupt in `concurrent.futures.wait` can leave futures locked, and their executor waiting for them
+    for ever; one in a queue cannot.
+    """
+    queue: SimpleQueue[Future[Result]] = SimpleQueue()
+    left = 0
+    for future in futures:
+        future.add_done_callback(queue.put)
+        left += 1
+
+    def endings() -> Iterator[set[Future[Result]]]:
+        nonlocal left
+        while left:
+            ended = {queue.get()}
+            while not queue.empty():
+                ended.add(queue.get())
+            left -= len(ended)
+            yield ended
+
+    return endings()
+
+
+def _alone(function: Callable[[Task], Result], task: Task) -> Result:
+    with _ALONE:
+        return function(task)
+
+
+def _error_of(future: Future[Result]) -> BaseException | None:
+    """What a future that has ended raises; Dask's own errors as those of a process pool."""
+    try:
+        error = future.exception()
+    except CancelledError as cancelled:
+        error = cancelled
+    lost = isinstance(error, CancelledError) or type(error).__name__ == "KilledWorker"  # an extra's class
+    return BrokenExecutor(str(error)) if lost else error
