@@ -20,6 +20,7 @@ from typer.main import get_command
 from deepnets_bench import GHN
 from deepnets_bench.cli import app, main
 from deepnets_bench.generators import SPLITS, generate, sample
+from deepnets_bench.harness.protocol.tracks import track_names
 from tests.docs import adapted, pages
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra 'report'")
@@ -179,3 +180,8 @@ def parse(arguments: list[str]) -> None:
         command.make_context(command.name, list(arguments))
     except typer.Exit:
         pytest.fail(f"{command.name} {arguments} does nothing")
+
+
+def test_the_navigation_has_a_page_for_every_track() -> None:
+    navigation = (pages.ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [name for name in track_names() if f" tracks/{name}.md" not in navigation] == []

@@ -57,7 +57,20 @@ def parts(devices: int, folder: Path) -> list[Part]:
     run = (sys.executable, "-m", "tests.gpu.parts")
     found = [
         Part(
-            "tests", (sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", *_tests()), 120
+            "tests",
+            (
+                sys.executable,
+                "-m",
+                "pytest",
+                "-m",
+                "cuda",
+                "-p",
+                "no:cacheprovider",
+                "--override-ini",
+                "addopts=",
+                *_tests(),
+            ),
+            120,
         ),
         Part("gated", (*run, "gated"), 60),
         *(Part(f"step {gnn}", (*run, "step", gnn), 45) for gnn in ("ghn2", "ghn3", "gat")),

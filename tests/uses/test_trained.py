@@ -60,6 +60,7 @@ def test_runs_keep_their_seeds_in_folders_and_as_files(board):
 def test_the_newest_run_of_a_seed_counts_and_controls_do_not(board):
     newer = write_run(board, 2, "c" * 16, track="digits", track_version=3, utc_time="2099-01-01T00:00:00Z")
     append_rows(board / "results.csv", [make_row(gnn="control:same:mlp", seed=2, config_hash="d" * 16)])
+    write_run(board, 2, "e" * 16, track="digits", comparable=False, utc_time="2099-01-02T00:00:00Z")  # smoke
     assert trained_ghns([board], DIGITS)[0].path == newer
     assert len(trained_ghns([board], DIGITS)) == 2
 

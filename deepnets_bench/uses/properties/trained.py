@@ -37,7 +37,7 @@ class TrainedGHN:
 def trained_ghns(places: Sequence[Path], track: Track) -> list[TrainedGHN]:
     """The hypernetworks of files and of results folders (results.csv and runs/), in their order.
 
-    A folder stands for its finished runs, controls apart; of repeated runs of a seed the newest counts.
+    A folder stands for its finished runs, controls and smoke runs apart; of repeated ones the newest counts.
     `track` is the one of the labels. Raises `BadInput` for a folder without trained hypernetworks, and for
     runs on images of another size.
     """
@@ -98,7 +98,8 @@ def _of_file(path: Path, track: Track) -> TrainedGHN:
 
 
 def _finished(results: Path) -> list[ResultRow]:
-    return [row for row in read_rows(results) if row.status == "ok" and not row.reproduced_by]
+    rows = read_rows(results)
+    return [row for row in rows if row.status == "ok" and row.comparable and not row.reproduced_by]
 
 
 def _described(path: Path, row: ResultRow, track: Track) -> TrainedGHN:
