@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 from deepnets_bench.board import Leaderboard
+from deepnets_bench.harness.runs.job import GHN_FILE
 from deepnets_bench.leaderboard.results import run_folders
 from deepnets_bench.system.files import replacing
 
@@ -22,7 +23,7 @@ def weights_of(results: Path, seed: int) -> list[Path]:
     rows = [row for entry in (*board.entries, *board.controls) for row in entry.rows]
     hashes = sorted({row.config_hash for row in rows if row.seed == seed and row.status == "ok"})
     runs = [run for each in hashes for run in run_folders(results.parent, each)]
-    return [path for run in runs if (path := run / "ghn.safetensors").exists()]
+    return [path for run in runs if (path := run / GHN_FILE).exists()]
 
 
 def main(seed: int, archive: Path) -> None:

@@ -35,26 +35,14 @@ def embed(
 ) -> None:
     """Write what hypernetworks make of architectures: the state of each node, and the mean of each graph."""
     from deepnets_bench.errors import BadInput
-    from deepnets_bench.ghn.model import GHN
     from deepnets_bench.harness.protocol.tracks import load_track
-    from deepnets_bench.uses.embedding_files import EMBEDDINGS, about, evaluation_graphs, write_embeddings
+    from deepnets_bench.uses.embedding_files import EMBEDDINGS, Embedder
 
     if out is not None and len(ghn) > 1:
         raise BadInput(f"--out is for one hypernetwork, and {len(ghn)} are given; leave it out.")
-    splits, protocol = listed(split), load_track(track)
-    graphs = {}
+    embedder = Embedder(load_track(track), listed(split), count, data, nodes=not means)
     for path in ghn:
-        hypernetwork = GHN.load(path, trust)
-        classes = hypernetwork.config.num_classes
-        if classes not in graphs:
-            graphs[classes] = evaluation_graphs(protocol, splits, count, data, classes)
         target = out or path.with_name(EMBEDDINGS)
-        write_embeddings(
-            target,
-            hypernetwork,
-            graphs[classes],
-            about(path, hypernetwork, protocol, splits),
-            nodes=not means,
-        )
-        held = ", ".join(f"{len(of)} of {name}" for name, of in graphs[classes].items())
+        counts = embedder.write(path, target, trust)
+        held = ", ".join(f"{number} of {name}" for name, number in counts.items())
         typer.echo(f"wrote {target}: {held} ({target.stat().st_size / 1e6:.1f} MB)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,9 +69,8 @@ def run(
     from deepnets_bench.harness.runs.display import view
     from deepnets_bench.harness.runs.options import RunOptions
     from deepnets_bench.harness.runs.provenance import git_commit, other_code
-    from deepnets_bench.harness.runs.queue import commit_folder, folders_of, require_repository, run_board
+    from deepnets_bench.harness.runs.queue import folders_of, require_repository, run_board
     from deepnets_bench.harness.training.scoring import pick_device
-    from deepnets_bench.uses.embedding_files import EmbeddingsBesideRuns
 
     pick_device(device)
     console = Console(stderr=True)
@@ -80,27 +79,13 @@ def run(
         require_repository(grid.parent)
     failed = []
     for each, all_jobs, dataset in planned:
-        embeddings = EmbeddingsBesideRuns(each.track, each.embeddings, data) if each.embeddings else None
-        folders = folders_of(each, all_jobs, dataset)
-
-        def record(
-            message: str,
-            out: Path = each.out,
-            embeddings: EmbeddingsBesideRuns | None = embeddings,
-            folders: Sequence[Path] = folders,
-        ) -> None:
-            said = embeddings.keep(folders) if embeddings else []
-            if commit and (refused := commit_folder(out, message)):
-                said.append(f"git has not committed {out}: {refused}")
-            for sentence in said:
-                console.print(sentence, markup=False, highlight=False)
-
         console.print(f"Board {each.name}: {len(all_jobs)} jobs", markup=False, highlight=False)
         if others := other_code([git_commit(), *_commits(_rows(each))]):
             console.print(
                 f"{each.name} has rows of other code, {_short(others)}", markup=False, highlight=False
             )
         options = RunOptions(device, workers=jobs)
+        record = _recorder(each, folders_of(each, all_jobs, dataset), data, commit, console)
         with view(console) as shown:
             outcomes = run_board(each, all_jobs, dataset, options, shown, record)
         failed += [outcome for outcome in outcomes if outcome.status != "ok"]
@@ -133,8 +118,8 @@ def report(grid: GridArgument) -> None:
         board, ranking = folder.board, folder.ranking
         if ranking is None:
             typer.echo(f"{board.name} has no results yet.", err=True)
-        if board.bias:
-            shaped += [FrameBoard(board.name, ranking, board.shapers)] if ranking else []
+        if board.bias and ranking:
+            shaped.append(FrameBoard(board.name, ranking, board.shapers))
         if board.bias or board.reference:
             continue
         complexity = board.track.selection.mean_steps is not None, len(board.track.frames)
@@ -168,6 +153,25 @@ class _Folder:
     runs: int
     commits: Sequence[str]
     ranking: Ranking | None
+
+
+def _recorder(
+    board: Board, folders: Sequence[Path], data: Path, commit: bool, console: Console
+) -> Callable[[str], None]:
+    """What is done after each job of a board: embeddings kept in its runs' `folders`, rows committed."""
+    from deepnets_bench.harness.runs.queue import commit_folder
+    from deepnets_bench.uses.embedding_files import Embedder
+
+    embedder = Embedder(board.track, ("val", "test"), board.embeddings, data, nodes=False)
+
+    def record(message: str) -> None:
+        said = embedder.keep(folders) if board.embeddings else []
+        if commit and (refused := commit_folder(board.out, message)):
+            said.append(f"git has not committed {board.out}: {refused}")
+        for sentence in said:
+            console.print(sentence, markup=False, highlight=False)
+
+    return record
 
 
 def _filled(steps: Sequence[Board]) -> _Folder:

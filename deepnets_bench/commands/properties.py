@@ -248,7 +248,7 @@ def _opened(trained: TrainedGHN, study: Study, trust: bool) -> tuple[dict[str, s
 
     if trained.path.suffix == ".npz":
         kept = read_embeddings(trained.path)
-        return identity_of_kept(trained, kept), partial(work.kept, study, kept)
+        return identity_of_kept(trained, kept.about), partial(work.kept, study, kept)
     hypernetwork = GHN.load(trained.path, trust)
     check_form(hypernetwork, trained.path, study)
     return identity_of(trained, hypernetwork.config), partial(work.embedded, study, hypernetwork)

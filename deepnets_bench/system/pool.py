@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from functools import partial
 from queue import SimpleQueue
@@ -32,49 +32,34 @@ def carried_out(
         return
     pool = executor or ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"))
     futures: set[Future[Result]] = set()
+    # An interrupt in `concurrent.futures.wait` can leave futures locked, and their executor waiting for them
+    # for ever; one in a queue cannot.
+    endings: SimpleQueue[Future[Result]] = SimpleQueue()
     try:
         with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their task
             futures.update(pool.submit(partial(_alone, function), task) for task in tasks)
-            endings = _endings(futures)
-        for ended in endings:
+            for future in futures:
+                future.add_done_callback(endings.put)
+        while futures:
+            ended = {endings.get()}
+            while not endings.empty():
+                ended.add(endings.get())
             # All results are taken, and their futures let go, before anything else is done: Dask carries out
             # a task again if its worker dies while somebody holds its future.
             futures -= ended
-            errors = [error for future in ended if (error := _error_of(future))]
-            results = [future.result() for future in ended if not _error_of(future)]
+            errors = {future: _error_of(future) for future in ended}
+            results = [future.result() for future, error in errors.items() if error is None]
+            error = next(filter(None, errors.values()), None)
             ended.clear()
+            errors.clear()
             yield from results
-            if errors:
-                raise errors[0]
+            if error:
+                raise error
     finally:
         for future in futures:
             future.cancel()
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _endings(futures: Iterable[Future[Result]]) -> Iterator[set[Future[Result]]]:
-    """Futures as they end, those together that have ended meanwhile.
-
-    An interrupt in `concurrent.futures.wait` can leave futures locked, and their executor waiting for them
-    for ever; one in a queue cannot.
-    """
-    queue: SimpleQueue[Future[Result]] = SimpleQueue()
-    left = 0
-    for future in futures:
-        future.add_done_callback(queue.put)
-        left += 1
-
-    def endings() -> Iterator[set[Future[Result]]]:
-        nonlocal left
-        while left:
-            ended = {queue.get()}
-            while not queue.empty():
-                ended.add(queue.get())
-            left -= len(ended)
-            yield ended
-
-    return endings()
 
 
 def _alone(function: Callable[[Task], Result], task: Task) -> Result:

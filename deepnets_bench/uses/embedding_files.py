@@ -153,36 +153,46 @@ def read_embeddings(path: Path) -> Embeddings:
         return Embeddings(path, about, means)
 
 
-class EmbeddingsBesideRuns:
-    """Mean embeddings of the first `count` graphs of val and of test, kept beside the runs of a board."""
+class Embedder:
+    """Writes files of embeddings of the first `count` graphs of splits, as a track evaluates them.
 
-    def __init__(self, track: Track, count: int, data: Path) -> None:
-        self._track, self._count, self._data = track, count, data
-        self._graphs: dict[int, dict[str, list[ComputationGraph]]] = {}
+    Splits are generated in `data` where they are missing; `nodes` as in `write_embeddings`.
+    """
+
+    def __init__(self, track: Track, splits: Sequence[str], count: int, data: Path, *, nodes: bool) -> None:
+        self._track, self._splits, self._count, self._data = track, splits, count, data
+        self._nodes = nodes
+        self._graphs: dict[int, dict[str, list[ComputationGraph]]] = {}  # by number of classes
+
+    def write(self, checkpoint: Path, target: Path, trust: bool = False) -> dict[str, int]:
+        """Write what a hypernetwork makes of them; returns how many graphs of each split there are.
+
+        Raises what `GHN.load`, `evaluation_graphs` and `write_embeddings` do.
+        """
+        from deepnets_bench.ghn.model import GHN
+
+        ghn = GHN.load(checkpoint, trust)
+        classes = ghn.config.num_classes
+        if classes not in self._graphs:
+            self._graphs[classes] = evaluation_graphs(
+                self._track, self._splits, self._count, self._data, classes
+            )
+        graphs = self._graphs[classes]
+        write_embeddings(target, ghn, graphs, about(checkpoint, ghn, self._track, graphs), self._nodes)
+        return {split: len(of) for split, of in graphs.items()}
 
     def keep(self, folders: Iterable[Path]) -> list[str]:
         """Write the file beside each hypernetwork that has none, or an older one; returns what failed."""
-        from deepnets_bench.ghn.model import GHN
-
         failures = []
         for folder in folders:
             path, target = folder / GHN_FILE, folder / EMBEDDINGS
             if not path.exists() or (target.exists() and target.stat().st_mtime >= path.stat().st_mtime):
                 continue
             try:
-                ghn = GHN.load(path, trust=True)  # whoever runs a grid has just run its GNNs
-                graphs = self._graphs_for(ghn.config.num_classes)
-                write_embeddings(target, ghn, graphs, about(path, ghn, self._track, graphs), nodes=False)
+                self.write(path, target, trust=True)  # whoever runs a grid has just run its GNNs
             except DeepNetsError as error:
                 failures.append(f"No embeddings of {path}: {error}")
         return failures
-
-    def _graphs_for(self, classes: int) -> dict[str, list[ComputationGraph]]:
-        if classes not in self._graphs:
-            self._graphs[classes] = evaluation_graphs(
-                self._track, ("val", "test"), self._count, self._data, classes
-            )
-        return self._graphs[classes]
 
 
 def _sizes(track: Track, split: str, num_classes: int) -> dict[str, int]:

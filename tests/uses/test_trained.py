@@ -15,7 +15,7 @@ from deepnets_bench.commands import properties as commands
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.leaderboard.results import append_rows
-from deepnets_bench.uses.embedding_files import EmbeddingsBesideRuns, read_embeddings
+from deepnets_bench.uses.embedding_files import Embedder, read_embeddings
 from deepnets_bench.uses.properties import heads
 from deepnets_bench.uses.properties.results import PropertyRow, read_results
 from deepnets_bench.uses.properties.study import Study
@@ -109,9 +109,13 @@ def test_a_study_of_a_board_has_its_seeds_and_does_not_mix_two_boards(board, stu
         property_table(read_results(out), "svr")
 
 
+def means_of(count: int, study: Study) -> Embedder:
+    return Embedder(DIGITS, ("val", "test"), count, study.data, nodes=False)
+
+
 def test_kept_embeddings_stand_for_hypernetworks_that_are_gone(board, study, tmp_path):
     rows = frozen(study, tmp_path / "rows.csv", board)
-    keeper = EmbeddingsBesideRuns(DIGITS, 20, study.data)
+    keeper = means_of(20, study)
     runs = sorted(board.glob("runs/*"))
     assert keeper.keep([*runs, board / "runs" / "not-there"]) == []
     assert keeper.keep(runs) == []
@@ -132,7 +136,7 @@ def test_kept_embeddings_stand_for_hypernetworks_that_are_gone(board, study, tmp
 
 def test_kept_embeddings_of_other_graphs_are_refused(board, study, tmp_path):
     index = np.arange(4)
-    EmbeddingsBesideRuns(DIGITS, 4, study.data).keep(board.glob("runs/*"))
+    means_of(4, study).keep(board.glob("runs/*"))
     kept = read_embeddings(next(board.glob("runs/*/embeddings.npz")))
     assert kept.of(DIGITS, "val", index[::2], 10).shape == (2, 8)
     for wrong, message in (
@@ -148,7 +152,7 @@ def test_kept_embeddings_of_other_graphs_are_refused(board, study, tmp_path):
 def test_a_hypernetwork_that_cannot_be_read_is_named_and_the_others_are_embedded(board, study):
     first, second = sorted(board.glob("runs/*"))
     (first / "ghn.safetensors").write_bytes(b"no tensors")
-    (said,) = EmbeddingsBesideRuns(DIGITS, 2, study.data).keep([first, second])
+    (said,) = means_of(2, study).keep([first, second])
     assert said.startswith(f"No embeddings of {first}/ghn.safetensors: ")
     assert not (first / "embeddings.npz").exists()
     assert (second / "embeddings.npz").exists()

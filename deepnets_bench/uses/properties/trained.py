@@ -17,7 +17,7 @@ from deepnets_bench.uses.embedding_files import EMBEDDINGS
 
 if TYPE_CHECKING:
     from deepnets_bench.ghn.config import GHNConfig
-    from deepnets_bench.uses.embedding_files import Embeddings
+    from deepnets_bench.uses.embedding_files import About
 
 _FILES = (GHN_FILE, EMBEDDINGS)  # of a run, the first that is there
 
@@ -49,23 +49,20 @@ def trained_ghns(places: Sequence[Path], track: Track) -> list[TrainedGHN]:
 
 def identity_of(trained: TrainedGHN, config: GHNConfig) -> dict[str, str]:
     """The columns of a row that say whose embeddings it is of."""
-    return {
-        "gnn": config.gnn or config.own_gnn,
-        "gnn_options": canonical_json(config.gnn_options),
-        "gnn_digest": config.gnn_digest,
-        "source": short_digest(trained.path),
-        "ghn_track": trained.track,
-    }
+    return _identity(trained, config.gnn or config.own_gnn, config, short_digest(trained.path))
 
 
-def identity_of_kept(trained: TrainedGHN, kept: Embeddings) -> dict[str, str]:
+def identity_of_kept(trained: TrainedGHN, about: About) -> dict[str, str]:
     """The same columns where embeddings were kept: those that their hypernetwork's file would give."""
-    about = kept.about
+    return _identity(trained, about.gnn, about, about.checkpoint[:SHORT])
+
+
+def _identity(trained: TrainedGHN, gnn: str, of: GHNConfig | About, source: str) -> dict[str, str]:
     return {
-        "gnn": about.gnn,
-        "gnn_options": canonical_json(about.gnn_options),
-        "gnn_digest": about.gnn_digest,
-        "source": about.checkpoint[:SHORT],
+        "gnn": gnn,
+        "gnn_options": canonical_json(of.gnn_options),
+        "gnn_digest": of.gnn_digest,
+        "source": source,
         "ghn_track": trained.track,
     }
 
