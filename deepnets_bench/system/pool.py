@@ -37,9 +37,7 @@ def carried_out(
     endings: SimpleQueue[Future[Result]] = SimpleQueue()
     try:
         with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their task
-            futures.update(pool.submit(partial(_alone, function), task) for task in tasks)
-            for future in futures:
-                future.add_done_callback(endings.put)
+            futures.update(_submitted(pool, partial(_alone, function), task, endings) for task in tasks)
         while futures:
             ended = {endings.get()}
             while not endings.empty():
@@ -60,6 +58,15 @@ def carried_out(
             future.cancel()
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(
+    pool: Executor, function: Callable[[Task], Result], task: Task, endings: SimpleQueue[Future[Result]]
+) -> Future[Result]:
+    """The future of a task, which goes into `endings` when it ends."""
+    future = pool.submit(function, task)
+    future.add_done_callback(endings.put)
+    return future
 
 
 def _alone(function: Callable[[Task], Result], task: Task) -> Result:
