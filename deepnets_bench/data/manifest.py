@@ -17,7 +17,7 @@ from deepnets_bench.errors import BadInput, CorruptFile
 from deepnets_bench.system.files import reading, write_atomically
 
 FORMAT = "deepnets-bench graphs"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SUFFIX = ".h5"
 LOCK = ".generate.lock"  # of a dataset folder, held by whoever writes to it
@@ -175,6 +175,11 @@ def check_version(path: Path, version: Any) -> None:
         raise CorruptFile(
             f"{path} has format version {version}, newer than the {FORMAT_VERSION} this package reads; "
             "upgrade deepnets-bench."
+        )
+    if version < FORMAT_VERSION:
+        raise CorruptFile(
+            f"{path} has format version {version}, older than the {FORMAT_VERSION} this package reads; "
+            "delete its folder and generate the split again."
         )
 
 

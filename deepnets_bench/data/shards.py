@@ -128,14 +128,18 @@ def write_shard(
     with h5py.File(
         image, "w", libver=("v110", "v110"), alignment_threshold=1, alignment_interval=_ALIGNMENT
     ) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["dataset_version"] = dataset_version
-        file.attrs["split"] = split
-        file.attrs["start"] = start
-        file.attrs["stop"] = start + n_graphs
-        file.attrs["content"] = content
-        file.attrs["names"] = json.dumps({str(i): name for i, name in (names or {}).items()})
+        for key, value in {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "dataset_version": dataset_version,
+            "split": split,
+            "start": start,
+            "stop": start + n_graphs,
+            "content": content,
+            "names": json.dumps({str(i): name for i, name in (names or {}).items()}),
+        }.items():
+            # Texts of fixed length: others lie in a heap, where a damaged byte can hold HDF5 for ever.
+            file.attrs[key] = np.bytes_(value) if isinstance(value, str) else value
         for name, dtype in DTYPES.items():
             file.create_dataset(name, data=np.ascontiguousarray(columns[name], dtype=dtype))
     data = image.getvalue()
@@ -330,11 +334,15 @@ def _map_columns(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 
 def plain_attributes(file: h5py.File) -> dict[str, Any]:
-    """The attributes that are one number or one text; memory cannot be trusted with opaque types."""
-    plain = {}
+    """The attributes that are one integer or one text of fixed length; HDF5 cannot be trusted with others."""
+    plain: dict[str, Any] = {}
     for name in file.attrs:
         attribute = file.attrs.get_id(name)
-        kinds = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
-        if attribute.shape == () and attribute.get_type().get_class() in kinds:
-            plain[name] = file.attrs[name]
+        kind = attribute.get_type()
+        if attribute.shape != ():
+            continue
+        if isinstance(kind, h5py.h5t.TypeIntegerID):
+            plain[name] = int(file.attrs[name])
+        elif isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str():
+            plain[name] = file.attrs[name].decode()
     return plain

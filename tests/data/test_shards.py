@@ -120,12 +120,20 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         read_all(tmp_path)
 
 
-def test_newer_formats_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepnets_bench.data.shards.FORMAT_VERSION", 2)
+@pytest.mark.parametrize(("version", "advice"), [(1, "older than .* generate"), (3, "newer than .* upgrade")])
+def test_other_formats_are_refused(
+    version: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepnets_bench.data.shards.FORMAT_VERSION", version)
     write(tmp_path)
     monkeypatch.undo()
-    with pytest.raises(CorruptFile, match=r"format version 2, newer than .* upgrade deepnets-bench"):
+    with pytest.raises(CorruptFile, match=f"format version {version}, {advice}"):
         read_all(tmp_path)
+
+
+def test_a_shard_has_no_heap(tmp_path: Path) -> None:
+    # A damaged one has held HDF5 in an endless loop.
+    assert b"GCOL" not in write(tmp_path).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_newer_formats_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (lambda text: text.replace('"count": 8', '"count": 7'), "changed after it was written"),
         (lambda text: text.replace("deepnets-bench graphs", "graphs"), "not a manifest"),
         (lambda text: text[:100], "not a manifest"),
-        (lambda text: text.replace('"format_version": 1', '"format_version": 2'), "format version 2"),
+        (lambda text: text.replace('"format_version": 2', '"format_version": 3'), "format version 3"),
         (lambda text: "[]", "not a manifest"),
     ],
 )
