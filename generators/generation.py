@@ -28,6 +28,7 @@ from deepnets_bench.data.shards import Shard, write_shard
 from deepnets_bench.errors import BadInput, CorruptFile, Interrupted, RunFailed, UnknownName
 from deepnets_bench.generators.columns import predefined_columns, sampled_columns
 from deepnets_bench.generators.recipes import DATASET_VERSION, PREDEFINED, SPLIT_NAMES, SPLITS
+from deepnets_bench.system.files import clear_unfinished
 from deepnets_bench.system.pool import carried_out
 from deepnets_bench.system.signals import one_interrupt
 
@@ -97,7 +98,11 @@ def generate(
         with lock, one_interrupt():
             _check_versions(root, dataset_version)
             plans = [_plan(root, name, num, shard_size, dataset_version) for name in names]
-            return _run(plans, workers, executor, dataset_version, on_shard or (lambda done, total: None))
+            try:
+                return _run(plans, workers, executor, dataset_version, on_shard or (lambda done, total: None))
+            finally:
+                for plan in plans:
+                    clear_unfinished(plan.folder)
     except Timeout:
         raise RunFailed(
             f"Another process is generating into {root}; wait until it ends or choose another folder."
@@ -169,8 +174,7 @@ def _plan(root: Path, split: str, num: int | None, shard_size: int | None, datas
     """What is there and what is to do."""
     folder = (root / split).absolute()  # workers may run elsewhere
     folder.mkdir(exist_ok=True)
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink(missing_ok=True)
+    clear_unfinished(folder)
     count = _count(split, num)
     known: dict[str, ShardEntry] = {}
     if (folder / MANIFEST).exists():

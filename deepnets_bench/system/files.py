@@ -51,6 +51,12 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         raise CorruptFile(f"{path} is truncated or not {what} ({one_line(error)}).") from error
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove temporary files of killed processes from `folder`, which nobody may be writing into."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step."""
     with replacing(path) as temporary:

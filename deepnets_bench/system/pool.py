@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
@@ -22,7 +23,7 @@ _ALONE = threading.Lock()
 def carried_out(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, executor: Executor | None
 ) -> Generator[Result]:
-    """Results of tasks as they are finished; when closed early, lets those that run end.
+    """Results of tasks as they are finished; when closed early, ends the processes amid their tasks.
 
     In one process tasks run one at a time, whatever its number of threads. Raises what the function does,
     after all results that have come, and `BrokenExecutor` where a process died or the cluster was lost.
@@ -30,13 +31,15 @@ def carried_out(
     if executor is None and min(workers, len(tasks)) <= 1:
         yield from map(function, tasks)
         return
-    pool = executor or ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = executor or ProcessPoolExecutor(min(workers, len(tasks)), spawn, _watch_parent)
+    others = multiprocessing.active_children()
     futures: set[Future[Result]] = set()
     # An interrupt in `concurrent.futures.wait` can leave futures locked, and their executor waiting for them
     # for ever; one in a queue cannot.
     endings: SimpleQueue[Future[Result]] = SimpleQueue()
     try:
-        with interrupt_held_back():  # Ctrl-C is for us: workers, which start here, end their task
+        with interrupt_held_back():  # Ctrl-C is for us, who end the workers, which start here
             futures.update(_submitted(pool, partial(_alone, function), task, endings) for task in tasks)
         while futures:
             ended = {endings.get()}
@@ -57,7 +60,22 @@ def carried_out(
         for future in futures:
             future.cancel()
         if executor is None:
+            if futures:
+                for process in set(multiprocessing.active_children()).difference(others):
+                    process.kill()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _watch_parent() -> None:
+    """Let this process end when the one that started it is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _submitted(

@@ -52,11 +52,11 @@ def termination_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def interrupt_held_back() -> Iterator[None]:
-    """SIGINT takes effect when the block ends, and never in a process that is started in it (on POSIX)."""
+    """SIGINT and SIGTERM take effect when the block ends, and never in processes started in it (on POSIX)."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

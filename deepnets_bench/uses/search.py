@@ -14,7 +14,7 @@ import numpy as np
 
 from deepnets_bench.errors import BadInput
 from deepnets_bench.harness.protocol.tracks import Track
-from deepnets_bench.system.files import reading, replacing, short_digest
+from deepnets_bench.system.files import clear_unfinished, reading, replacing, short_digest
 from deepnets_bench.system.locks import writable, write_output
 from deepnets_bench.system.pool import carried_out
 from deepnets_bench.uses.going_on import Tally, going_on
@@ -75,6 +75,7 @@ def embeddings_of_split(
     place = folder / f"embeddings-{track.name}-v{track.version}-{track.fingerprint()}-{short_digest(ghn)}"
     with writable(place):
         place.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(place)
     tasks = [
         ChunkTask(track, data.absolute(), ghn.absolute(), trust, start, min(start + CHUNK, count), path)
         for start in range(0, count, CHUNK)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from deepnets_bench.system.pool import carried_out
+from deepnets_bench.system.processes import start
+from tests.system.test_processes import alive
 
 
 def square(number: int) -> int:
@@ -40,6 +46,53 @@ def test_an_executor_of_the_caller_stays_open() -> None:
         assert next(results) in (0, 1, 4, 9)
         results.close()
         assert executor.submit(square, 3).result() == 9
+
+
+def blocked(number: int) -> set[int]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_closed_early_it_ends_its_processes() -> None:
+    results = carried_out(sleep, [0, 600, 600, 600], 2, None)
+    begun = time.monotonic()
+    assert next(results) == 0
+    results.close()
+    assert time.monotonic() - begun < 300
+    assert not multiprocessing.active_children()
+
+
+def test_signals_to_the_group_do_not_reach_the_processes() -> None:
+    for mask in carried_out(blocked, [1, 2], 2, None):
+        assert mask >= {signal.SIGINT, signal.SIGTERM}
+
+
+def use_a_pool(_request: None, sender: Connection) -> None:
+    results = carried_out(pid, [0, 600], 2, None)
+    sender.send(next(results))
+    next(results)
+
+
+def pid(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_processes_end_with_their_parent() -> None:
+    receiver, parent = start(use_a_pool, None)
+    child = receiver.recv()
+    assert alive(child)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 30
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
 
 
 class Interrupted(threading.Condition):
