@@ -75,7 +75,7 @@ def finetune(
     from deepnets_bench.leaderboard.table import print_table
     from deepnets_bench.uses import finetuning as work
     from deepnets_bench.uses.finetuning_rows import CurvePoint, curves_path, read_fine_tuning
-    from deepnets_bench.uses.gains import gain_table
+    from deepnets_bench.uses.gains import compared, gain_table
     from deepnets_bench.uses.rows import read_rows
 
     workers = workers_of(jobs, scheduler)
@@ -102,9 +102,10 @@ def finetune(
         work.run_fine_tuning(tasks, out, workers=workers, executor=executor, report=report)
     rows = read_fine_tuning(out)
     console = Console()
-    for first in [name for name in inits if name in ("predicted", "orthogonalised")]:
-        for against in [name for name in inits if name not in ("predicted", "orthogonalised")]:
-            print_table(gain_table(rows, against, first), console)
+    for first, against in compared(inits, work.PREDICTED):
+        print_table(gain_table(rows, against, first), console)
+    if len(inits) == 1:
+        console.print(f"Trained from {inits[0]} weights alone; their accuracies are in {out}.")
     if plot is not None:
         from deepnets_bench.uses.finetuning_plots import mean_curves
 

@@ -62,21 +62,16 @@ def listed_seeds(values: Iterable[str] | None) -> list[int] | Literal["all"] | N
     """Seeds as whole numbers, or 'all'; None where none are given. Raises `BadInput` for anything else."""
     if values is None:
         return None
-    seeds = listed(values)
-    if seeds == ["all"]:
-        return "all"
-    if not seeds or not all(seed.isdecimal() for seed in seeds):
+    return "all" if listed(values) == ["all"] else whole_numbers(values, ending=", or all")
+
+
+def whole_numbers(values: Iterable[str], what: str = "Seeds", ending: str = "") -> list[int]:
+    """Whole numbers, each once. Raises `BadInput` for anything else, which says what `what` are."""
+    numbers = listed(values)
+    if not numbers or not all(number.isdecimal() for number in numbers):
         given = ",".join(values)
-        raise BadInput(f"Seeds are whole numbers separated by commas, such as 0,1,2, or all, not '{given}'.")
-    return list(dict.fromkeys(int(seed) for seed in seeds))
-
-
-def whole_numbers(values: Iterable[str], what: str = "Seeds") -> list[int]:
-    """`listed_seeds` where there is no 'all'; raises `BadInput`, in the name of `what`."""
-    found = listed_seeds(values)
-    if not isinstance(found, list):
-        raise BadInput(f"{what} are whole numbers separated by commas, such as 0,1,2.")
-    return found
+        raise BadInput(f"{what} are whole numbers separated by commas, such as 0,1,2{ending}, not '{given}'.")
+    return list(dict.fromkeys(int(number) for number in numbers))
 
 
 def _entries(parts: Iterable[str]) -> list[str]:

@@ -31,7 +31,8 @@ from deepnets_bench.uses.training import NETWORK_WEIGHTS, Epoch, Training, accur
 if TYPE_CHECKING:
     from deepnets_bench.harness.protocol.tables import Images
 
-INITS = ("predicted", "orthogonalised", "he", "orthogonal", "random")
+PREDICTED = ("predicted", "orthogonalised")
+INITS = (*PREDICTED, "he", "orthogonal", "random")
 RECIPE = Recipe(weight_decay=1e-3)
 
 _OTHER = {  # what differs in a row that cannot stand beside others
@@ -88,7 +89,14 @@ class FineTuneTask:
 def fine_tune_tasks(
     study: FineTuning, models: Sequence[str], inits: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
 ) -> list[FineTuneTask]:
-    """All combinations, seed by seed; raises `BadInput` for a model or number of shots that cannot be had."""
+    """All combinations, seed by seed.
+
+    Raises `BadInput` for a model or number of shots that cannot be had, and for settings without effect.
+    """
+    if study.noise and "orthogonalised" not in inits:
+        raise BadInput("Noise is that of orthogonalised weights, which are not among the initial weights.")
+    if study.random_classifier and not set(inits).intersection(PREDICTED):
+        raise BadInput("A random classifier stands beside predicted weights, and there are none.")
     images = _images(study.track.images, study.images)
     for model in models:
         with streams_of(seeds[0]).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
@@ -246,7 +254,7 @@ def _module(task: FineTuneTask, images: ImageSet) -> nn.Module:
     with streams_of(task.seed).seeded(torch.device("cpu"), NETWORK_WEIGHTS):
         module = build_for(task.model, study.track, images.num_classes)
         size = study.track.images.size
-        if task.init not in ("predicted", "orthogonalised"):
+        if task.init not in PREDICTED:
             initialise(module, task.init, (3, size, size), images.num_classes)
         else:
             ghn = load_ghn(study.ghn, study.trust)

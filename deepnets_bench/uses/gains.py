@@ -16,6 +16,15 @@ _LEVEL = 0.05
 ALL = "all models"
 
 
+def compared(inits: Sequence[str], predicted: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs to be compared: predicted weights with all others; of one kind, the first with the rest."""
+    first = [init for init in inits if init in predicted]
+    others = [init for init in inits if init not in predicted]
+    if not first or not others:
+        return [(inits[0], init) for init in inits[1:]]
+    return [(init, against) for init in first for against in others]
+
+
 def gain_table(rows: Sequence[FineTuneRow], against: str, init: str = "predicted") -> Table:
     """Accuracy of `init` minus that of `against`: mean over seeds and its 95 % t interval, in points.
 

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from deepnets_bench.cli import app
-from deepnets_bench.commands.options import listed, listed_gnns, listed_seeds
+from deepnets_bench.commands.options import listed, listed_gnns, listed_seeds, whole_numbers
 from deepnets_bench.data.manifest import no_finished_split
 from deepnets_bench.errors import BadInput
 from deepnets_bench.generators.generation import generate
@@ -27,6 +27,11 @@ def test_lists_are_given_with_commas_by_repeating_or_both():
     for wrong in (["0", "all"], ["-1"], ["0.5"]):
         with pytest.raises(BadInput, match="Seeds are whole numbers"):
             listed_seeds(wrong)
+    for wrong in (["all"], ["x"], []):
+        with pytest.raises(
+            BadInput, match=r"Shots are whole numbers separated by commas, such as 0,1,2, not '"
+        ):
+            whole_numbers(wrong, "Shots")
 
 
 @pytest.mark.parametrize("values", [["0,,1"], ["0,1,"], [",0"], ["0", ""], [","]])

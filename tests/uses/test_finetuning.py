@@ -28,7 +28,7 @@ from deepnets_bench.uses.finetuning import (
 )
 from deepnets_bench.uses.finetuning_plots import mean_curves
 from deepnets_bench.uses.finetuning_rows import CurvePoint, FineTuneRow, curves_path, read_fine_tuning
-from deepnets_bench.uses.gains import gain_table, interval
+from deepnets_bench.uses.gains import compared, gain_table, interval
 from deepnets_bench.uses.initialisation import orthogonalise
 from deepnets_bench.uses.recipe import Recipe
 from deepnets_bench.uses.rows import read_rows
@@ -99,6 +99,17 @@ def test_shots_of_a_folder_are_read_into_memory(tmp_path):
     assert shots.shape[1:] == (3, 16, 16)
 
 
+def test_what_is_compared():
+    predicted = ("predicted", "orthogonalised")
+    assert compared(["he", "predicted", "random"], predicted) == [
+        ("predicted", "he"),
+        ("predicted", "random"),
+    ]
+    assert compared(["he", "random"], predicted) == [("he", "random")]
+    assert compared(["orthogonalised", "predicted"], predicted) == [("orthogonalised", "predicted")]
+    assert compared(["he"], predicted) == []
+
+
 def test_orthogonal_weights_stay():
     module = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 16), nn.Linear(16, 3))
     last = module[3].weight.clone()
@@ -167,7 +178,7 @@ def test_a_study_goes_on_and_refuses_rows_of_another(study, tmp_path, monkeypatc
     run_fine_tuning(tasks, path)
     assert done == ["random"]
     assert {found.init for found in read_fine_tuning(path)} == {"predicted", "random"}
-    other = fine_tune_tasks(dataclasses.replace(study, noise=0.1), ["test/1"], ["predicted"], [2], [0])
+    other = fine_tune_tasks(dataclasses.replace(study, noise=0.1), ["test/1"], ["orthogonalised"], [2], [0])
     with pytest.raises(BadInput, match="rows of other settings"):
         run_fine_tuning(other, path)
     path.write_text("model\n")
@@ -331,5 +342,14 @@ def test_the_command(ghn, tmp_path, monkeypatch):
         empty[empty.index(option) + 1] = ","
         with pytest.raises(BadInput, match="The list ',' has an empty item"):
             CliRunner().invoke(app, empty, catch_exceptions=False)
+    he = ["he" if argument == "predicted,he" else argument for argument in arguments]
+    alone = CliRunner().invoke(app, he, catch_exceptions=False)
+    assert "Trained from he weights alone" in alone.output
+    for option, message in (
+        (["--noise", "1"], "Noise is that of orthogonalised weights"),
+        (["--random-classifier"], "stands beside predicted weights"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            CliRunner().invoke(app, [*he, *option], catch_exceptions=False)
     with pytest.raises(UnknownName, match="initial weights 'xavier'"):
         CliRunner().invoke(app, [*arguments[:-6], "--init", "xavier"], catch_exceptions=False)
