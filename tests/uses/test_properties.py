@@ -118,11 +118,39 @@ def test_labels_that_do_not_suffice_are_refused_with_the_command_that_makes_them
     append_labels(path, [label(split, i, accuracy=0.5) for split in ("val", "test") for i in range(20)])
     with pytest.raises(BadInput, match=r"accuracy is 0.5 for every architecture of 'val'"):
         read_targets(path, NO_TIMES, SMALL)
+    append_labels(path, [label("val", 0, 1), label("val", 1, 1)])
+    with pytest.raises(
+        BadInput,
+        match=r"lacks labels of 18 architectures of 'val' with one of .* 0,1; .* --track .* --seeds 0,1",
+    ):
+        read_targets(path, NO_TIMES, SMALL)
+
+
+@pytest.mark.parametrize(("split", "number"), [("val", 12), ("test", 20)])
+def test_failed_trainings_leave_enough_architectures_or_are_named(labels, split, number, tmp_path):
+    empty = dict.fromkeys(("accuracy", "accuracy_noise", "convergence", "converged", "train_accuracy"))
+    path = tmp_path / "labels.csv"
+    path.write_bytes(labels.read_bytes())
+    held = {row.key: row for row in read_labels(path)}
+    changes = {**empty, "failure": "the loss is nan"}
+    append_labels(path, [held[split, i, 0].model_copy(update=changes) for i in range(number)])
+    with pytest.raises(BadInput, match=f"{number} of 20 architectures of '{split}' in .* failed"):
+        read_targets(path, NO_TIMES, SMALL)
+
+
+def test_seeds_label_the_same_architectures(labels, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(labels.read_bytes())
+    other = {row.key: row for row in read_labels(path)}["val", 2, 1].model_copy(update={"fingerprint": "x"})
+    append_labels(path, [other])
+    with pytest.raises(BadInput, match="different architectures as val/2"):
+        read_targets(path, NO_TIMES, SMALL)
 
 
 def test_missing_files_are_named_with_the_command_that_makes_them(tmp_path):
     with pytest.raises(
-        BadInput, match=r"no labels at .*; deepnets-bench label --split val,test --count 20 makes"
+        BadInput,
+        match=r"no labels at .*; deepnets-bench label --split val,test --count 20 --out .*labels.csv makes",
     ):
         read_targets(tmp_path / "labels.csv", NO_TIMES, SMALL)
     shown = CliRunner().invoke(commands.app, ["show", "--out", str(tmp_path / "results.csv")])

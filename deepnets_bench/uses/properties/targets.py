@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ SPEED = "speed"
 NAMES = (*PROPERTIES, SPEED)
 LOWER_IS_BETTER = frozenset({"convergence", SPEED})  # the share of a schedule, and milliseconds
 _SAMPLE = "architectures whose labels are known"
-_COMMAND = "deepnets-bench label --split {split} --count {count}"
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def read_targets(
     """The training and the test architectures of a label file, times from times.csv beside it.
 
     Raises `BadInput` for labels of several tracks or recipes, or of another track than the one given, for a
-    property without labels, too few of them, or one that is constant.
+    property without labels, too few of them, a seed that has not labelled all, or a constant property.
     """
     if not path.exists():
         both = f"{protocol.train_split},{protocol.test_split}"
-        command = _COMMAND.format(split=both, count=protocol.tested)
+        command = _command(path, track.name if track else None, both, protocol.tested)
         raise BadInput(f"There are no labels at {path}; {command} makes them.")
     labels = read_labels(path)
     check_alike(labels, f"The labels of {path}")
@@ -94,7 +94,7 @@ def _targets(
         if label.split == split and label.index < count:
             rows[label.index].append(label)
     speeds = {row.index: row for row in times if row.split == split}
-    command = _COMMAND.format(split=split, count=count)
+    command = _command(path, labels[0].track if labels else None, split, count)
     if SPEED in names and not speeds:
         raise BadInput(
             f"There are no inference times of '{split}' beside {path}; {command} --time makes them."
@@ -103,14 +103,20 @@ def _targets(
         raise BadInput(
             f"{path} labels {len(rows)} architectures of '{split}', fewer than {count}; {command} makes them."
         )
+    _check_whole(path, rows, split, command)
     whole = [index for index, found in sorted(rows.items()) if not any(label.failure for label in found)]
+    if len(whole) < count / 2:
+        raise BadInput(
+            f"Trainings of {count - len(whole)} of {count} architectures of '{split}' in {path} failed: too "
+            "many to predict the others."
+        )
     if SPEED in names:
         _check_times(path, rows, speeds)
-        whole = [index for index in whole if index in speeds]
-        if len(whole) < count // 2:
+        timed = [index for index in whole if index in speeds]
+        if len(timed) < len(whole):
             raise BadInput(
-                f"Only {len(whole)} architectures of '{split}' have times beside {path}; "
-                f"{command} --time makes them."
+                f"{len(whole) - len(timed)} of {len(whole)} architectures of '{split}' have no times beside "
+                f"{path}; {command} --time makes them."
             )
     values = {
         name: np.array([np.mean([getattr(label, name) for label in rows[index]]) for index in whole])
@@ -130,6 +136,28 @@ def _targets(
     }
     fingerprints = tuple(rows[index][0].fingerprint for index in whole)
     return Targets(split, np.array(whole), fingerprints, values, costs)
+
+
+def _command(path: Path, track: str | None, split: str, count: int) -> str:
+    of_track = f" --track {track}" if track else ""
+    return f"deepnets-bench label --split {split} --count {count}{of_track} --out {shlex.quote(str(path))}"
+
+
+def _check_whole(path: Path, rows: Mapping[int, Sequence[Label]], split: str, command: str) -> None:
+    """Raise `BadInput` where a seed lacks architectures, or two label different ones by one index."""
+    seeds = sorted({label.seed for found in rows.values() for label in found})
+    lacking = sum(len(found) < len(seeds) for found in rows.values())
+    if lacking:
+        listed = ",".join(map(str, seeds))
+        raise BadInput(
+            f"{path} lacks labels of {lacking} architectures of '{split}' with one of the seeds {listed}; "
+            f"{command} --seeds {listed} makes them."
+        )
+    for index, found in rows.items():
+        if len({label.fingerprint for label in found}) > 1:
+            raise BadInput(
+                f"{path} labels different architectures as {split}/{index}; label into another file."
+            )
 
 
 def _check_times(
