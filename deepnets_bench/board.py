@@ -134,7 +134,7 @@ class Leaderboard:
 
         Columns: split, seeds, mean_a, mean_b, difference, low and high (its 95 % t interval), p_value,
         p_holm, detectable, significant; no test with fewer than 3 common seeds. Raises `UnknownName`, and
-        `BadInput` for methods without a common seed.
+        `BadInput` for methods without a common seed, or one and the same.
         """
         import pandas as pd
 
@@ -244,6 +244,8 @@ class Leaderboard:
 
     def _compared(self, a: str, b: str) -> tuple[Entry, Entry, list[Comparison]]:
         first, second = find_entry(self.board, a), find_entry(self.board, b)
+        if first is second:
+            raise BadInput(f"{a} and {b} are one method; compare two.")
         return first, second, compare_entries(first, second, self.board.splits, self.path.parent / SCORES)
 
     def _ranked(self, entry: Entry) -> dict[str, Any]:

@@ -101,6 +101,8 @@ def test_a_comparison_is_that_of_compare(board: dnb.Leaderboard, folder: Path) -
     assert json.loads(board.comparison_json("gat", "mlp"))["comparisons"] == shown
     with pytest.raises(dnb.UnknownName, match="Did you mean 'gat'"):
         board.compare("gatt", "mlp")
+    with pytest.raises(dnb.BadInput, match="gat and gat are one method"):
+        board.compare("gat", "gat")
 
 
 def test_rows_are_the_file_and_scores_those_of_its_score_files(board: dnb.Leaderboard, folder: Path) -> None:

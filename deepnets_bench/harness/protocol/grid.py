@@ -82,8 +82,10 @@ def load_grid(path: Path, only: str | None = None) -> list[Board]:
     try:
         grid = _Grid.model_validate_json(json.dumps(data, default=str))
     except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        key, message = ".".join(map(str, first["loc"])), first["msg"]
+        errors = invalid.errors(include_url=False)
+        # Of an entry that is neither a name nor a table, the last error says what is wrong with the table.
+        told = [error for error in errors if error["loc"][:2] == errors[0]["loc"][:2]][-1]
+        key, message = ".".join(map(str, told["loc"])), told["msg"]
         raise BadInput(f"Grid {path}, {key}: {message[:1].lower()}{message[1:]}.") from invalid
     boards = [_board(grid, board, path) for board in grid.boards]
     names = dict.fromkeys(board.name for board in boards)
@@ -106,7 +108,13 @@ def _board(grid: _Grid, board: GridBoard, path: Path) -> Board:
         )
     if min(seeds) < 0:
         raise BadInput(f"Grid {path}: a seed of board {name} is {min(seeds)}; seeds are numbers from 0 on.")
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise BadInput(f"Grid {path}: the folder {name} of a board lies outside that of the grid.")
     entries = tuple(GNNEntry(gnn=gnn) if isinstance(gnn, str) else gnn for gnn in gnns)
+    for what, items in (("GNN", entries), ("seed", seeds)):
+        for twice in (item for i, item in enumerate(items) if item in items[:i]):
+            named = twice.gnn if isinstance(twice, GNNEntry) else twice
+            raise BadInput(f"Grid {path}: board {name} lists {what} {named} twice.")
     return Board(
         name=name,
         track=track,

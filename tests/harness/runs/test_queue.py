@@ -57,6 +57,9 @@ def repository(tmp_path):
     return tmp_path
 
 
+ONE = "\nseeds = [7]\n[[boards]]\ntrack = 'mine.toml'\n"
+
+
 def run(repository, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "deepnets_bench", "grid", arguments[0], str(GRID_FILE), *arguments[1:]]
     return subprocess.run(command, cwd=repository, capture_output=True, text=True)
@@ -134,6 +137,14 @@ def test_all_that_is_wrong_with_a_grid_is_said_before_anything_runs(tmp_path):
         ("gnns = [", BadInput, "is not valid TOML"),
         ("seeds = [0]", BadInput, "boards: field required"),
         ("[[boards]]\ntrack = 'mine.toml'", BadInput, "board mine has no gnns, and nor has the grid"),
+        (f"gnns = [{{gnn = 'mlp', option = {{}}}}]{ONE}", BadInput, "GNNEntry.option: extra inputs are not"),
+        (f"gnns = ['mlp', 'mlp']{ONE}", BadInput, "board mine lists GNN mlp twice"),
+        (f"gnns = ['mlp']{ONE}".replace("[7]", "[0, 0]"), BadInput, "board mine lists seed 0 twice"),
+        (
+            f"gnns = ['mlp']{ONE}out = '../x'",
+            BadInput,
+            r"folder ../x of a board lies outside that of the grid",
+        ),
         (
             "gnns = ['mlp']\nseeds = [-1]\n[[boards]]\ntrack = 'mine.toml'",
             BadInput,
