@@ -13,7 +13,6 @@ from deepnets_bench.commands.run import DataOption, GNNOptions, GNNsOption, Imag
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from deepnets_bench.ghn.model import GHN
     from deepnets_bench.uses.properties.study import Study, Vectors
     from deepnets_bench.uses.properties.trained import TrainedGHN
 
@@ -245,12 +244,13 @@ def _opened(trained: TrainedGHN, study: Study, trust: bool) -> tuple[dict[str, s
     from deepnets_bench.uses.embedding_files import read_embeddings
     from deepnets_bench.uses.properties import study as work
     from deepnets_bench.uses.properties.trained import identity_of, identity_of_kept
+    from deepnets_bench.uses.sizes import check_image_form
 
     if trained.path.suffix == ".npz":
         kept = read_embeddings(trained.path)
         return identity_of_kept(trained, kept.about), partial(work.kept, study, kept)
     hypernetwork = GHN.load(trained.path, trust)
-    check_form(hypernetwork, trained.path, study)
+    check_image_form(hypernetwork, trained.path, study.track)
     return identity_of(trained, hypernetwork.config), partial(work.embedded, study, hypernetwork)
 
 
@@ -283,16 +283,6 @@ def _check_results(out: Path) -> None:
         raise BadInput(
             f"There are no results at {out}; `deepnets-bench properties direct --gnn gat` makes some."
         )
-
-
-def check_form(hypernetwork: GHN, path: Path, study: Study) -> None:
-    """Raise `BadInput` where hypernetwork and labels are not both of the ImageNet form, or of the other."""
-    from deepnets_bench.compiler.instructions import IMAGENET_FROM
-    from deepnets_bench.errors import BadInput
-
-    own, size = hypernetwork.input_shape[-1], study.track.images.size
-    if (own > IMAGENET_FROM) != (size > IMAGENET_FROM):
-        raise BadInput(f"{path} is for networks of {own}×{own} images; the labels are of {size}×{size}.")
 
 
 def _print(out: Path, mode: str, study: Study) -> None:

@@ -15,7 +15,7 @@ from deepnets_bench.commands.progress import (
     progress_of,
     workers_of,
 )
-from deepnets_bench.commands.properties import LabelsOption, check_form, study_of
+from deepnets_bench.commands.properties import LabelsOption, study_of
 from deepnets_bench.commands.run import DataOption, ImagesOption, TrackOption
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def search(
     from deepnets_bench.uses import search as work
     from deepnets_bench.uses.properties.heads import HEADS
     from deepnets_bench.uses.properties.targets import NAMES
+    from deepnets_bench.uses.sizes import check_image_form
 
     workers = workers_of(jobs, scheduler)
     numbers = whole_numbers(seeds)
@@ -90,7 +91,7 @@ def search(
         raise UnknownName("head", head, HEADS)
     study = study_of(track, labels, data, images, names)
     hypernetwork = GHN.load(ghn, trust)
-    check_form(hypernetwork, ghn, study)
+    check_image_form(hypernetwork, ghn, study.track)
     with progress_of("embedding", "architectures") as report, cluster_executor(scheduler) as executor:
         vectors = work.embeddings_of_split(
             study.track, data, ghn, count, out, trust=trust, workers=workers, executor=executor, report=report

@@ -15,7 +15,7 @@ from deepnets_bench.errors import BadInput, DeepNetsError, UnknownName
 from deepnets_bench.harness.runs.job import GHN_FILE
 from deepnets_bench.system.files import reading, replacing
 from deepnets_bench.system.locks import writable
-from deepnets_bench.uses.sizes import evaluated_sizes
+from deepnets_bench.uses.sizes import check_image_form, evaluated_sizes
 
 if TYPE_CHECKING:
     from deepnets_bench.ghn.model import GHN
@@ -172,6 +172,7 @@ class Embedder:
         from deepnets_bench.ghn.model import GHN
 
         ghn = GHN.load(checkpoint, trust)
+        check_image_form(ghn, checkpoint, self._track)
         classes = ghn.config.num_classes
         if classes not in self._graphs:
             self._graphs[classes] = evaluation_graphs(

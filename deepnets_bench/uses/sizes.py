@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deepnets_bench.compiler.instructions import IMAGENET_FROM
+from deepnets_bench.errors import BadInput
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepnets_bench.ghn.model import GHN
     from deepnets_bench.harness.protocol.tracks import Track
 
 
@@ -28,3 +32,12 @@ def evaluated_sizes(track: Track, split: str, own: tuple[int, int], num_classes:
         "num_classes": num_classes,
         "fc_dim": evaluation.fc_dim,
     }
+
+
+def check_image_form(ghn: GHN, path: Path, track: Track) -> None:
+    """Raise `BadInput` where the one is of networks of the ImageNet form, and the other of CIFAR-10's."""
+    own, size = ghn.input_shape[-1], track.images.size
+    if (own > IMAGENET_FROM) != (size > IMAGENET_FROM):
+        raise BadInput(
+            f"{path} is for networks of {own}×{own} images; those of track '{track.name}' are {size}×{size}."
+        )

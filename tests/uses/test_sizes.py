@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from deepnets_bench import GHN
 from deepnets_bench.data.shards import open_split
+from deepnets_bench.errors import BadInput
 from deepnets_bench.generators import generate
 from deepnets_bench.harness.protocol.tracks import load_track
 from deepnets_bench.harness.training import evaluation, scoring
 from deepnets_bench.harness.training.splits import load_networks
-from deepnets_bench.uses.sizes import evaluated_sizes
+from deepnets_bench.uses.sizes import check_image_form, evaluated_sizes
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "imagenet"])
@@ -39,3 +43,10 @@ def test_networks_are_as_large_as_a_track_evaluates_them(name, split, tmp_path, 
     [network] = load_networks(tmp_path, split, 1)
     assert evaluated_sizes(track, split, network.widths, 10) == asked[0]
     assert evaluated_sizes(track, split, open_split(tmp_path, split)[0].width, 10) == asked[0]
+
+
+def test_a_hypernetwork_of_another_image_form_is_refused():
+    ghn = GHN.from_config({"gnn": "mlp", "hid": 8, "max_shape": [8, 8, 3, 3], "num_classes": 10})
+    check_image_form(ghn, Path("ghn.safetensors"), load_track("cifar10"))
+    with pytest.raises(BadInput, match=r"of 32×32 images; those of track 'imagenet' are 224×224"):
+        check_image_form(ghn, Path("ghn.safetensors"), load_track("imagenet"))
