@@ -217,6 +217,13 @@ def test_the_committed_grids_of_the_second_pilot():
         assert steps == {16000}
 
 
+def test_the_frozen_track_is_the_candidate_that_was_chosen():
+    candidate = committed("second-pilot/grid.toml")["full"].track
+    names = {"name": "", "version": 1, "label": "", "description": "", "seeds": (0,)}
+    frozen = load_track("digits-full").model_copy(update=names)
+    assert frozen.fingerprint() == candidate.model_copy(update=names).fingerprint()
+
+
 def test_a_track_from_scratch_is_the_training_of_the_paper_and_shapes_frames():
     scratch = load_track("digits-scratch")
     assert scratch.training == committed("pilot/grid.toml")["scratch"].track.training
