@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -25,7 +26,7 @@ from deepnets_bench.commands import (
     train,
 )
 from deepnets_bench.commands.options import refine
-from deepnets_bench.errors import DeepNetsError
+from deepnets_bench.errors import DeepNetsError, Interrupted
 from deepnets_bench.system.terminal import show_in_any_encoding
 
 app = typer.Typer(
@@ -86,7 +87,7 @@ def main() -> None:
     except DeepNetsError as error:
         _leave(str(error), error.exit_code, error)
     except KeyboardInterrupt as error:
-        _leave(str(error) or "Interrupted; finished work is kept.", 130, error)
+        _leave(str(error) or "Interrupted; finished work is kept.", Interrupted.exit_code, error)
     except MemoryError as error:
         _leave("Out of memory.", 1, error)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
@@ -98,6 +99,8 @@ def main() -> None:
 
 
 def _leave(sentence: str, code: int, error: BaseException) -> None:
+    if code == Interrupted.exit_code:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more Ctrl-C changes nothing
     if os.environ.get("DEEPNETS_BENCH_DEBUG"):
         traceback.print_exception(error)
     print(f"error: {sentence}", file=sys.stderr)
