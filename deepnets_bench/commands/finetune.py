@@ -105,7 +105,7 @@ def finetune(
     for first, against in compared(inits, work.PREDICTED):
         print_table(gain_table(rows, against, first), console)
     if len(inits) == 1:
-        console.print(f"Trained from {inits[0]} weights alone; their accuracies are in {out}.")
+        typer.echo(f"Trained from {inits[0]} weights alone; their accuracies are in {out}.")
     if plot is not None:
         from deepnets_bench.uses.finetuning_plots import mean_curves
 

@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from deepnets_bench.errors import BadInput, CorruptFile
-from deepnets_bench.system.files import reading, write_atomically
+from deepnets_bench.system.files import clear_unfinished, reading, write_atomically
 from deepnets_bench.system.locks import locked, writable
 
 if TYPE_CHECKING:
@@ -196,8 +196,7 @@ def append_rows(path: str | Path, rows: Iterable[ResultRow]) -> None:
         lines, torn = _sound_lines(path, _existing(path))
         if torn:
             _warn_torn(path, torn, "removed")
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a process that was killed
-            leftover.unlink()
+        clear_unfinished(path.parent, f"{glob.escape(path.name)}.*")
         write_atomically(path, b"".join(line + b"\n" for line in [_HEADER, *lines[1:], *added]))
 
 

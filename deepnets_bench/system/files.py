@@ -51,9 +51,12 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         raise CorruptFile(f"{path} is truncated or not {what} ({one_line(error)}).") from error
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove temporary files of killed processes from `folder`, which nobody may be writing into."""
-    for leftover in folder.glob(".*.tmp"):
+def clear_unfinished(folder: Path, pattern: str = "*") -> None:
+    """Remove what killed processes left in `folder` of `replacing` the files of a glob pattern.
+
+    Nobody may be writing such files there meanwhile.
+    """
+    for leftover in folder.glob(f".{pattern}.tmp"):
         leftover.unlink(missing_ok=True)
 
 

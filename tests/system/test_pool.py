@@ -16,7 +16,7 @@ import pytest
 
 from deepnets_bench.system.pool import carried_out
 from deepnets_bench.system.processes import start
-from tests.system.test_processes import alive
+from tests.system.test_processes import alive, ends
 
 
 def square(number: int) -> int:
@@ -89,10 +89,7 @@ def test_processes_end_with_their_parent() -> None:
     assert alive(child)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 30
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(child)
+    assert ends(child)
 
 
 class Interrupted(threading.Condition):

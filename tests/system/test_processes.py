@@ -38,6 +38,14 @@ def alive(process: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
+def ends(process: int) -> bool:
+    """Whether it does within half a minute."""
+    deadline = time.monotonic() + 30
+    while alive(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(process)
+
+
 def test_a_request_is_answered_with_the_import_path_of_this_process_and_no_input(tmp_path: Path) -> None:
     request = {str(number): number for number in range(50_000)}  # more than a pipe holds
     receiver, process = start(describe, request, cwd=tmp_path)
@@ -52,10 +60,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed() -> None:
     assert alive(child)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 30
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(child)
+    assert ends(child)
 
 
 def test_endings_in_words() -> None:

@@ -112,8 +112,8 @@ def _board(grid: _Grid, board: GridBoard, path: Path) -> Board:
         raise BadInput(f"Grid {path}: the folder {name} of a board lies outside that of the grid.")
     entries = tuple(GNNEntry(gnn=gnn) if isinstance(gnn, str) else gnn for gnn in gnns)
     for what, items in (("GNN", entries), ("seed", seeds)):
-        for twice in (item for i, item in enumerate(items) if item in items[:i]):
-            named = twice.gnn if isinstance(twice, GNNEntry) else twice
+        if twice := [item for i, item in enumerate(items) if item in items[:i]]:
+            named = twice[0].gnn if isinstance(twice[0], GNNEntry) else twice[0]
             raise BadInput(f"Grid {path}: board {name} lists {what} {named} twice.")
     return Board(
         name=name,

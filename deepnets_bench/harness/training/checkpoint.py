@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from deepnets_bench.errors import CorruptFile
-from deepnets_bench.system.files import reading, write_atomically
+from deepnets_bench.system.files import clear_unfinished, reading, write_atomically
 
 _NAME = re.compile(r"checkpoint-(\d+)\.ckpt")
 _KEPT = 2
@@ -28,8 +28,7 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
     write_atomically(path, payload + hashlib.sha256(payload).digest())
     for old in checkpoints(folder)[_KEPT:]:
         old.unlink()
-    for unfinished in folder.glob(".checkpoint-*.tmp"):  # of a process that was killed
-        unfinished.unlink()
+    clear_unfinished(folder, "checkpoint-*")
     return path
 
 
